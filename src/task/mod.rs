@@ -1,0 +1,5 @@
+//! What is learned. A sample is a pure function of (seed, stream, index).
+
+pub mod boolean;
+
+pub use boolean::{BooleanTask, Samples, TaskError};
