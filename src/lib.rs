@@ -6,9 +6,12 @@
 
 pub mod checkpoint;
 pub mod cli;
+pub mod distill;
 pub mod engine;
 pub mod model;
 pub mod probe;
 pub mod report;
 pub mod rng;
+pub mod run;
 pub mod task;
+pub mod train;

@@ -81,6 +81,13 @@ pub fn bits(seed: u64, stream: Stream, index: u64, block: u32) -> [u32; 4] {
     philox4x32([seed as u32, (seed >> 32) as u32], [index as u32, (index >> 32) as u32, block, stream.word()])
 }
 
+/// A seed for one role of an experiment. Teacher and student must not draw their first weights from the same bits: with
+/// equal d the student would start as a copy of the teacher's first neurons.
+pub fn role_seed(seed: u64, role: u32) -> u64 {
+    let words = bits(seed, Stream::new(Purpose::Init, 0xFF_FFFF), u64::from(role), 0);
+    u64::from(words[0]) | u64::from(words[1]) << 32
+}
+
 /// A uniform number in [0, 1) with 24 random bits, exactly representable as f32.
 #[inline]
 pub fn unit_f32(word: u32) -> f32 {

@@ -1,0 +1,639 @@
+//! What a spec resolves to: every arm with every setting, checked.
+
+use super::spec::{
+    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, LabelMixSpec, ReferenceSpec,
+    ScheduleSpec, Selector, SpecError, SpecFile, StopRule, SupportName, SupportSpec, SweepAxis, TaskKind,
+    TaskSpec, TeacherSpec,
+};
+use crate::model::{Loss, MlpInit, MlpShape};
+use crate::task::{BooleanTask, boolean::Support};
+use crate::train::checkpointing::CheckpointPolicy;
+use crate::train::rate::RateSchedule;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Name of the arm that `[teacher]` becomes.
+pub const TEACHER: &str = "teacher";
+
+/// A checked experiment.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name.
+    pub experiment: String,
+    /// Scale.
+    pub scale: String,
+    /// One paragraph.
+    pub description: String,
+    /// Seeds, distinct.
+    pub seeds: Vec<u64>,
+    /// The task.
+    pub task: TaskSpec,
+    /// Evaluation.
+    pub evaluation: EvaluationSpec,
+    /// The teacher.
+    pub teacher: Option<Training>,
+    /// Every student run of one seed: arms, repeated over the sweep and over the tuning grid.
+    pub students: Vec<Student>,
+    /// Correlations.
+    pub correlations: Option<CorrelationSpec>,
+    /// Axis of the sweep, if any.
+    pub axis: Option<SweepAxis>,
+    /// True when arms are repeated over learning rates.
+    pub tuned: bool,
+    /// Claims by name.
+    pub claims: IndexMap<String, ClaimSpec>,
+    /// The paper's numbers.
+    pub references: Vec<ReferenceSpec>,
+}
+
+/// Resolved settings of one model's training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Label in the report.
+    pub label: String,
+    /// Layer sizes.
+    pub shape: MlpShape,
+    /// First weights.
+    pub init: MlpInit,
+    /// Samples per step.
+    pub batch: usize,
+    /// Steps.
+    pub steps: u64,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Its schedule.
+    pub schedule: RateSchedule,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Loss.
+    pub loss: Loss,
+    /// Steps between evaluations.
+    pub evaluate_every: u64,
+    /// Checkpoint policy.
+    pub checkpoints: CheckpointPolicy,
+    /// Early stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopRule>,
+}
+
+/// One student run of each seed.
+#[derive(Debug, Clone)]
+pub struct Student {
+    /// Name of the run: the arm, and the value of the axis and the rate where they vary.
+    pub name: String,
+    /// The arm in the spec.
+    pub arm: String,
+    /// Value of the sweep axis.
+    pub at: Option<f64>,
+    /// Settings.
+    pub training: Training,
+    /// The teacher to follow; none for labels.
+    pub distill: Option<DistillSpec>,
+}
+
+struct Checker<'a> {
+    path: &'a Path,
+}
+
+impl Checker<'_> {
+    fn fail<T>(&self, key: &str, detail: impl Into<String>) -> Result<T, SpecError> {
+        Err(SpecError::Value { path: self.path.to_owned(), key: key.to_owned(), detail: detail.into() })
+    }
+
+    fn require(&self, holds: bool, key: &str, detail: impl Into<String>) -> Result<(), SpecError> {
+        if holds { Ok(()) } else { self.fail(key, detail) }
+    }
+}
+
+impl Plan {
+    /// Resolves and checks a spec; `path` is named in errors and is what relative teacher paths refer to the
+    /// working directory beside.
+    ///
+    /// # Errors
+    /// Names the key, what is wrong and what is allowed.
+    pub fn resolve(spec: SpecFile, path: &Path) -> Result<Self, SpecError> {
+        let check = Checker { path };
+        for (key, name) in [("experiment", &spec.experiment), ("scale", &spec.scale)] {
+            check_name(&check, key, name)?;
+        }
+        check.require(!spec.seeds.is_empty(), "seeds", "give at least one seed")?;
+        let distinct: std::collections::HashSet<_> = spec.seeds.iter().collect();
+        check.require(distinct.len() == spec.seeds.len(), "seeds", "a seed occurs twice")?;
+        check_task(&check, &spec.task, spec.seeds[0])?;
+        let evaluation = &spec.evaluation;
+        check.require(
+            (1..=10_000_000).contains(&evaluation.samples),
+            "evaluation.samples",
+            "must be from 1 to 10000000",
+        )?;
+        check.require(evaluation.every_samples > 0, "evaluation.every_samples", "must be at least 1")?;
+        check.require(
+            evaluation.levels.iter().all(|l| *l > 0.0 && *l <= 1.0) && !evaluation.levels.is_empty(),
+            "evaluation.levels",
+            "accuracies above 0 and up to 1 are needed",
+        )?;
+        let classes = spec.task.classes();
+        let teacher = match &spec.teacher {
+            Some(arm) => {
+                check.require(arm.distill.is_none(), "teacher.distill", "the teacher learns from labels")?;
+                Some(training(&check, TEACHER, TEACHER, arm, &ArmSpec::default(), &spec)?)
+            }
+            None => None,
+        };
+        let mut students = Vec::new();
+        for (name, arm) in &spec.arms {
+            let key = format!("arms.{name}");
+            check_name(&check, &key, name)?;
+            check.require(
+                name != TEACHER && name != "figures",
+                &key,
+                "this name is taken: call the arm something else",
+            )?;
+            let base = training(&check, &key, name, arm, &spec.student, &spec)?;
+            let distill = arm.distill.clone().or_else(|| spec.student.distill.clone());
+            if let Some(distill) = &distill {
+                check_distill(&check, &format!("{key}.distill"), distill, &spec, &base)?;
+            }
+            students.extend(repeat(&check, name, base, distill, &spec)?);
+        }
+        check.require(
+            teacher.is_some() || !students.is_empty(),
+            "arms",
+            "the spec trains nothing: give a [teacher] or [arms.NAME]",
+        )?;
+        if let Some(correlations) = &spec.correlations {
+            let all = spec.task.k * (classes - 1);
+            check.require(teacher.is_some(), "correlations", "there is no [teacher] to measure")?;
+            check.require(
+                correlations.degrees.iter().all(|d| (1..=5.min(all)).contains(d)),
+                "correlations.degrees",
+                format!("must be from 1 to {}", 5.min(all)),
+            )?;
+            check.require(correlations.samples >= 100, "correlations.samples", "must be at least 100")?;
+        }
+        check_claims(&check, &spec, &students)?;
+        for reference in &spec.references {
+            check.require(
+                reference.arm == TEACHER || spec.arms.contains_key(&reference.arm),
+                "references.arm",
+                format!("there is no arm {:?}", reference.arm),
+            )?;
+        }
+        Ok(Self {
+            axis: spec.sweep.as_ref().map(|s| s.axis),
+            tuned: spec.tune.is_some(),
+            experiment: spec.experiment,
+            scale: spec.scale,
+            description: spec.description,
+            seeds: spec.seeds,
+            task: spec.task,
+            evaluation: spec.evaluation,
+            teacher,
+            students,
+            correlations: spec.correlations,
+            claims: spec.claims,
+            references: spec.references,
+        })
+    }
+
+    /// 1 / number of classes.
+    pub fn chance(&self) -> f64 {
+        1.0 / self.task.classes() as f64
+    }
+
+    /// Where the runs of this experiment lie below `out`.
+    pub fn root(&self, out: &Path) -> PathBuf {
+        out.join(&self.experiment)
+    }
+}
+
+impl TaskSpec {
+    /// Number of labels.
+    pub fn classes(&self) -> usize {
+        match self.kind {
+            TaskKind::Parity => 2,
+            TaskKind::Hierarchy => self.classes.unwrap_or(2),
+        }
+    }
+
+    /// The task of one seed.
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub fn build(&self, seed: u64) -> Result<BooleanTask, crate::task::TaskError> {
+        let support = match &self.support {
+            SupportSpec::Named(SupportName::First) => Support::First,
+            SupportSpec::Named(SupportName::Random) => Support::Random { seed },
+            SupportSpec::Given(list) => Support::Given(list.clone()),
+        };
+        BooleanTask::hierarchy(self.d, self.k, self.classes(), &support)
+    }
+}
+
+fn check_name(check: &Checker, key: &str, name: &str) -> Result<(), SpecError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    check.require(
+        !name.is_empty() && name.len() <= 80 && name.chars().all(good) && !name.starts_with('.'),
+        key,
+        format!("{name:?} is used as a folder name: letters, digits, '-', '_' and '.' only, up to 80"),
+    )
+}
+
+fn check_task(check: &Checker, task: &TaskSpec, seed: u64) -> Result<(), SpecError> {
+    if task.kind == TaskKind::Parity && task.classes.is_some_and(|c| c != 2) {
+        return check.fail("task.classes", "a parity has 2 classes; use kind = \"hierarchy\" for more");
+    }
+    if task.kind == TaskKind::Hierarchy && task.classes.is_none() {
+        return check.fail("task.classes", "a hierarchy needs a number of classes, such as classes = 4");
+    }
+    task.build(seed).map(|_| ()).or_else(|e| check.fail("task", e.to_string()))
+}
+
+/// Resolves one arm over its defaults.
+fn training(
+    check: &Checker,
+    key: &str,
+    name: &str,
+    arm: &ArmSpec,
+    defaults: &ArmSpec,
+    spec: &SpecFile,
+) -> Result<Training, SpecError> {
+    let at = |field: &str| format!("{key}.{field}");
+    let missing = |field: &str, example: &str| -> SpecError {
+        let place = if key == TEACHER { "" } else { " here or in [student]" };
+        SpecError::Value {
+            path: check.path.to_owned(),
+            key: at(field),
+            detail: format!("missing; set it{place}, such as {field} = {example}"),
+        }
+    };
+    let hidden = arm.hidden.clone().or(defaults.hidden.clone()).ok_or_else(|| missing("hidden", "[100]"))?;
+    check.require(
+        !hidden.is_empty() && hidden.iter().all(|w| (1..=10_000_000).contains(w)),
+        &at("hidden"),
+        "one or more widths from 1 to 10000000 are needed",
+    )?;
+    let batch = arm.batch.or(defaults.batch).ok_or_else(|| missing("batch", "32"))?;
+    check.require((1..=1_000_000).contains(&batch), &at("batch"), "must be from 1 to 1000000")?;
+    let steps = match (arm.steps, arm.samples, defaults.steps, defaults.samples) {
+        (Some(_), Some(_), ..) | (None, None, Some(_), Some(_)) => {
+            return check.fail(&at("steps"), "give steps or samples, not both");
+        }
+        (Some(steps), ..) | (None, None, Some(steps), None) => steps,
+        (None, Some(samples), ..) | (None, None, None, Some(samples)) => samples.div_ceil(batch as u64),
+        (None, None, None, None) => return Err(missing("steps", "10000")),
+    };
+    check.require(steps > 0, &at("steps"), "must be at least 1")?;
+    check.require(steps < 1 << 50, &at("steps"), "must be below 2^50")?;
+    let learning_rate = match (arm.learning_rate.or(defaults.learning_rate), &spec.tune) {
+        (Some(rate), _) => rate,
+        (None, Some(tune)) if key != TEACHER && !tune.learning_rate.is_empty() => tune.learning_rate[0],
+        (None, _) => return Err(missing("learning_rate", "0.1")),
+    };
+    check.require(
+        learning_rate.is_finite() && learning_rate > 0.0,
+        &at("learning_rate"),
+        format!("{learning_rate} is not a positive number"),
+    )?;
+    let weight_decay = arm.weight_decay.or(defaults.weight_decay).unwrap_or(0.0);
+    check.require(
+        weight_decay.is_finite() && weight_decay >= 0.0,
+        &at("weight_decay"),
+        format!("{weight_decay} is not a number from 0 on"),
+    )?;
+    let schedule = arm.schedule.or(defaults.schedule).unwrap_or_default();
+    check.require(
+        (0.0..1.0).contains(&schedule.warmup()),
+        &at("schedule.warmup"),
+        "a fraction from 0 to below 1 is needed",
+    )?;
+    let checkpoints = arm.checkpoints.clone().or(defaults.checkpoints.clone()).unwrap_or_default();
+    for (field, value) in [
+        ("every_steps", checkpoints.every_steps),
+        ("transition_every_steps", checkpoints.transition_every_steps),
+        ("log_spaced", checkpoints.log_spaced.map(u64::from)),
+    ] {
+        check.require(value != Some(0), &at(&format!("checkpoints.{field}")), "must be at least 1")?;
+    }
+    let stop = arm.stop.or(defaults.stop);
+    if let Some(stop) = stop {
+        check.require(
+            stop.accuracy > 0.0 && stop.accuracy <= 1.0 && stop.evaluations > 0,
+            &at("stop"),
+            "an accuracy above 0 and up to 1 and at least one evaluation are needed",
+        )?;
+    }
+    let classes = spec.task.classes();
+    let loss = arm.loss.or(defaults.loss).unwrap_or_default();
+    check.require(
+        loss == Loss::CrossEntropy || classes == 2,
+        &at("loss"),
+        "hinge and correlation losses are of the margin of 2 classes",
+    )?;
+    let init = arm.init.or(defaults.init).unwrap_or_default();
+    check.require(
+        init == MlpInit::Pytorch || (hidden.len() == 1 && hidden[0] % 2 == 0 && classes == 2),
+        &at("init"),
+        "the symmetric initialisation needs one hidden layer of even width and 2 classes",
+    )?;
+    let label = arm.label.clone().unwrap_or_else(|| name.to_owned());
+    Ok(Training {
+        label,
+        shape: MlpShape { d: spec.task.d, hidden, classes },
+        init,
+        batch,
+        steps,
+        learning_rate,
+        schedule,
+        weight_decay,
+        loss,
+        evaluate_every: spec.evaluation.every_samples.div_ceil(batch as u64),
+        checkpoints,
+        stop,
+    })
+}
+
+fn check_distill(
+    check: &Checker,
+    key: &str,
+    distill: &DistillSpec,
+    spec: &SpecFile,
+    training: &Training,
+) -> Result<(), SpecError> {
+    let at = |field: &str| format!("{key}.{field}");
+    check.require(
+        spec.teacher.is_some() || distill.teacher.is_some(),
+        &at("teacher"),
+        "there is no [teacher] in this spec: name a run folder or a list of checkpoint files",
+    )?;
+    if let Some(TeacherSpec::Files(files)) = &distill.teacher {
+        check.require(!files.is_empty(), &at("teacher"), "the list of checkpoint files is empty")?;
+    }
+    check.require(
+        distill.temperature.is_finite() && distill.temperature >= 0.0,
+        &at("temperature"),
+        format!("{} is not a number from 0 on", distill.temperature),
+    )?;
+    let mixes: &[f32] = match &distill.label_mix {
+        LabelMixSpec::Constant(mix) => &[*mix],
+        LabelMixSpec::Ramp(ramp) => {
+            check.require(ramp.steps > 0, &at("label_mix.steps"), "must be at least 1")?;
+            &[ramp.from, ramp.to]
+        }
+    };
+    let in_range = mixes.iter().all(|m| (0.0..=1.0).contains(m));
+    check.require(in_range, &at("label_mix"), "must be from 0 to 1")?;
+    check.require(
+        training.loss != Loss::Hinge || mixes.iter().all(|m| *m == 0.0),
+        &at("label_mix"),
+        "the hinge loss is not linear in its target, so labels cannot be mixed in",
+    )?;
+    let selectors =
+        |list: &[Selector]| check.require(!list.is_empty(), &at("schedule"), "names no checkpoint");
+    match &distill.schedule {
+        ScheduleSpec::OneShot => {}
+        ScheduleSpec::Sequence { checkpoints, durations } => {
+            selectors(checkpoints)?;
+            check.require(
+                durations.len() == checkpoints.len(),
+                &at("schedule.durations"),
+                format!("{} checkpoints need as many durations, not {}", checkpoints.len(), durations.len()),
+            )?;
+        }
+        ScheduleSpec::NT { checkpoints, .. } => selectors(checkpoints)?,
+        ScheduleSpec::Progressive { speed, .. } => check.require(
+            speed.is_finite() && *speed > 0.0,
+            &at("schedule.speed"),
+            "must be a positive number",
+        )?,
+        ScheduleSpec::TillSaturation { checkpoints, window, max_steps, min_gain } => {
+            checkpoints.as_deref().map_or(Ok(()), selectors)?;
+            check.require(
+                *window > 0 && *max_steps > 0 && min_gain.is_finite(),
+                &at("schedule"),
+                "window and max_steps must be at least 1",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Repeats an arm over the values of the sweep axis and over the tuning grid.
+fn repeat(
+    check: &Checker,
+    arm: &str,
+    base: Training,
+    distill: Option<DistillSpec>,
+    spec: &SpecFile,
+) -> Result<Vec<Student>, SpecError> {
+    let whole = |value: f64, key: &str| -> Result<usize, SpecError> {
+        let good = value.fract() == 0.0 && (1.0..=1e7).contains(&value);
+        check.require(good, key, format!("{value} is not a whole number from 1 on")).map(|()| value as usize)
+    };
+    let mut students =
+        vec![Student { name: arm.to_owned(), arm: arm.to_owned(), at: None, training: base, distill }];
+    if let Some(sweep) = &spec.sweep {
+        if let Some(unknown) = sweep.arms.iter().flatten().find(|a| !spec.arms.contains_key(*a)) {
+            return check.fail("sweep.arms", format!("there is no arm {unknown:?}"));
+        }
+        check.require(!sweep.values.is_empty(), "sweep.values", "give at least one value")?;
+        let applies = match &sweep.arms {
+            Some(arms) => arms.iter().any(|a| a == arm),
+            None => sweep.axis != SweepAxis::Temperature || students[0].distill.is_some(),
+        };
+        if applies {
+            let base = students.remove(0);
+            for &value in &sweep.values {
+                let mut student = base.clone();
+                student.name = format!("{arm}@{}-{value}", sweep.axis);
+                student.at = Some(value);
+                match sweep.axis {
+                    SweepAxis::Temperature => {
+                        check.require(
+                            value.is_finite() && value >= 0.0,
+                            "sweep.values",
+                            "must be from 0 on",
+                        )?;
+                        let Some(distill) = &mut student.distill else {
+                            return check.fail(
+                                "sweep.arms",
+                                format!("{arm} learns from labels: it has no temperature"),
+                            );
+                        };
+                        distill.temperature = value;
+                    }
+                    SweepAxis::Width => {
+                        student.training.shape.hidden = vec![whole(value, "sweep.values")?];
+                    }
+                    SweepAxis::Batch => {
+                        let samples = student.training.steps * student.training.batch as u64;
+                        let batch = whole(value, "sweep.values")?;
+                        student.training.batch = batch;
+                        student.training.steps = samples.div_ceil(batch as u64);
+                        student.training.evaluate_every =
+                            spec.evaluation.every_samples.div_ceil(batch as u64);
+                    }
+                }
+                students.push(student);
+            }
+        }
+    }
+    if let Some(tune) = &spec.tune {
+        let rates = &tune.learning_rate;
+        check.require(
+            !rates.is_empty() && rates.iter().all(|r| r.is_finite() && *r > 0.0),
+            "tune.learning_rate",
+            "a list of positive rates is needed",
+        )?;
+        students = students
+            .into_iter()
+            .flat_map(|student| {
+                rates.iter().map(move |&rate| {
+                    let mut tried = student.clone();
+                    let joint = if tried.at.is_some() { "," } else { "@" };
+                    tried.name = format!("{}{joint}lr-{rate}", tried.name);
+                    tried.training.learning_rate = rate;
+                    tried
+                })
+            })
+            .collect();
+    }
+    Ok(students)
+}
+
+fn check_claims(check: &Checker, spec: &SpecFile, students: &[Student]) -> Result<(), SpecError> {
+    for (name, claim) in &spec.claims {
+        let key = format!("claims.{name}");
+        let (arms, at): (Vec<&String>, _) = match claim {
+            ClaimSpec::SamplesRatio { arm, than, at, .. }
+            | ClaimSpec::FinalAccuracyGain { arm, than, at, .. } => (vec![arm, than], *at),
+            ClaimSpec::Reaches { arm, at, .. } | ClaimSpec::StaysBelow { arm, at, .. } => (vec![arm], *at),
+            ClaimSpec::CorrelationContrast { degree, .. } | ClaimSpec::CorrelationVanishes { degree, .. } => {
+                let measured = spec.correlations.as_ref().is_some_and(|c| c.degrees.contains(degree));
+                check.require(measured, &key, format!("[correlations] does not measure degree {degree}"))?;
+                (vec![], None)
+            }
+        };
+        for arm in arms {
+            let known = if arm == TEACHER {
+                spec.teacher.is_some()
+            } else {
+                let mut repeats = students.iter().filter(|s| s.arm == *arm).peekable();
+                // An arm outside the sweep has no value of the axis and stands for itself.
+                repeats.peek().is_some() && repeats.any(|s| s.at.is_none() || s.at == at)
+            };
+            let with = at.map_or_else(String::new, |v| format!(" at {v}"));
+            check.require(known, &key, format!("there is no arm {arm:?}{with}"))?;
+        }
+        let level = match claim {
+            ClaimSpec::SamplesRatio { level, .. }
+            | ClaimSpec::Reaches { level, .. }
+            | ClaimSpec::StaysBelow { level, .. } => Some(*level),
+            _ => None,
+        };
+        check.require(
+            level.is_none_or(|l| l > 0.0 && l <= 1.0),
+            &key,
+            "the level must be an accuracy above 0 and up to 1",
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = r#"
+        experiment = "e"
+        scale = "quick"
+        seeds = [1, 2]
+        task = { kind = "parity", d = 10, k = 2 }
+        evaluation = { samples = 100, every_samples = 50 }
+        [teacher]
+        hidden = [20]
+        batch = 4
+        steps = 10
+        learning_rate = 0.1
+        [student]
+        hidden = [5]
+        batch = 3
+        samples = 1000
+        learning_rate = 0.1
+        [arms.ce]
+        [arms.one-shot]
+        distill = { schedule = { kind = "one-shot" } }
+    "#;
+
+    fn resolve(extra: &str, overrides: &[&str]) -> Result<Plan, SpecError> {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        let path = Path::new("a.toml");
+        Plan::resolve(SpecFile::parse(path, &format!("{SPEC}{extra}"), &overrides)?, path)
+    }
+
+    #[test]
+    fn arms_inherit_from_student_and_repeat_over_sweep_and_grid() {
+        let plan = resolve(
+            "[sweep]\naxis = \"temperature\"\nvalues = [0, 1e-4]\n[tune]\nlearning_rate = [0.1, 0.3]",
+            &[],
+        )
+        .unwrap();
+        let names: Vec<&str> = plan.students.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "ce@lr-0.1",
+                "ce@lr-0.3",
+                "one-shot@temperature-0,lr-0.1",
+                "one-shot@temperature-0,lr-0.3",
+                "one-shot@temperature-0.0001,lr-0.1",
+                "one-shot@temperature-0.0001,lr-0.3",
+            ]
+        );
+        let student = &plan.students[5];
+        assert_eq!(student.training.steps, 334);
+        assert_eq!(student.training.evaluate_every, 17);
+        assert_eq!(student.training.learning_rate, 0.3);
+        assert_eq!(student.distill.as_ref().unwrap().temperature, 1e-4);
+    }
+
+    #[test]
+    fn a_batch_sweep_keeps_the_number_of_samples() {
+        let plan = resolve("[sweep]\naxis = \"batch\"\nvalues = [1, 10]", &[]).unwrap();
+        let steps: Vec<u64> = plan.students.iter().map(|s| s.training.steps).collect();
+        assert_eq!(steps, [1002, 101, 1002, 101]);
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for (set, key) in [
+            ("task.k=11", "task"),
+            ("task.support=[1, 10]", "task"),
+            ("task.classes=4", "task.classes"),
+            ("teacher.learning_rate=-0.1", "teacher.learning_rate"),
+            ("teacher.learning_rate=nan", "teacher.learning_rate"),
+            ("student.weight_decay=-1", "arms.ce.weight_decay"),
+            ("student.batch=0", "arms.ce.batch"),
+            ("student.hidden=[]", "arms.ce.hidden"),
+            ("student.hidden=[0]", "arms.ce.hidden"),
+            ("student.init=symmetric", "arms.ce.init"),
+            ("student.steps=5", "arms.ce.steps"),
+            ("arms.one-shot.distill.temperature=-1", "arms.one-shot.distill.temperature"),
+            ("arms.one-shot.distill.label_mix=1.5", "arms.one-shot.distill.label_mix"),
+            ("arms.one-shot.distill.teacher=[]", "arms.one-shot.distill.teacher"),
+            ("seeds=[]", "seeds"),
+            ("seeds=[1, 1]", "seeds"),
+            ("experiment=../x", "experiment"),
+            ("evaluation.every_samples=0", "evaluation.every_samples"),
+            ("claims.a={kind=\"reaches\", arm=\"x\", level=0.5, at_least=1.0}", "claims.a"),
+        ] {
+            match resolve("", &[set]) {
+                Err(SpecError::Value { key: found, .. }) => assert_eq!(found, key, "{set}"),
+                other => panic!("{set}: {:?}", other.map(|_| ())),
+            }
+        }
+        assert!(matches!(resolve("", &["arms.ce.learning_rat=1"]), Err(SpecError::Override { .. })));
+    }
+}

@@ -1,0 +1,4 @@
+//! Training: learning-rate schedules, checkpoint policy and the loop that trains a group of models side by side.
+
+pub mod checkpointing;
+pub mod rate;
