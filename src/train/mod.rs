@@ -2,3 +2,4 @@
 
 pub mod checkpointing;
 pub mod rate;
+pub mod settings;
