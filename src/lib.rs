@@ -11,4 +11,5 @@ pub mod model;
 pub mod probe;
 pub mod report;
 pub mod rng;
+pub mod run;
 pub mod task;
