@@ -2,6 +2,7 @@
 pub mod error;
 pub mod fit;
 pub mod gradient;
+pub mod measure;
 pub mod net;
 mod product;
 use ndarray_linalg as _;

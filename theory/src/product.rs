@@ -13,7 +13,22 @@ pub(crate) fn product(a: &Array2<f32>, b: &Array2<f32>) -> Array2<f32> {
     let (sa, sb) = (a.strides().to_vec(), b.strides().to_vec());
     // SAFETY: pointers and strides come from live arrays of exactly these shapes, and `c` is in standard layout.
     unsafe {
-        matrixmultiply::sgemm(m, k, n, 1.0, a.as_ptr(), sa[0], sa[1], b.as_ptr(), sb[0], sb[1], 0.0, c.as_mut_ptr(), n as isize, 1);
+        matrixmultiply::sgemm(
+            m,
+            k,
+            n,
+            1.0,
+            a.as_ptr(),
+            sa[0],
+            sa[1],
+            b.as_ptr(),
+            sb[0],
+            sb[1],
+            0.0,
+            c.as_mut_ptr(),
+            n as isize,
+            1,
+        );
     }
     c
 }

@@ -49,6 +49,10 @@ impl Evaluator {
     /// Logit margins.
     pub fn values(&self, block: &Block) -> Vec<f32> {
         let features = self.features(block);
-        features.rows().into_iter().map(|phi| phi.iter().zip(&self.a).map(|(p, a)| p * a).sum::<f32>() + self.c).collect()
+        features
+            .rows()
+            .into_iter()
+            .map(|phi| phi.iter().zip(&self.a).map(|(p, a)| p * a).sum::<f32>() + self.c)
+            .collect()
     }
 }
