@@ -1,6 +1,7 @@
 //! Analysis.
 pub mod error;
 pub mod fit;
+pub mod fourier;
 pub mod gradient;
 pub mod measure;
 pub mod net;

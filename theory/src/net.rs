@@ -133,6 +133,16 @@ impl ReluNet {
         net
     }
 
+    /// Copy with every hidden weight of size at most `negligible` set to zero.
+    pub(crate) fn thresholded(&self, negligible: f64) -> Self {
+        let mut net = self.clone();
+        net.w
+            .iter_mut()
+            .filter(|v| v.abs() <= negligible)
+            .for_each(|v| *v = 0.0);
+        net
+    }
+
     pub(crate) fn check_dimension(&self, found: usize) -> Result<()> {
         if found != self.dimension() {
             return Err(TheoryError::Shape {

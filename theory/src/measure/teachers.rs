@@ -37,7 +37,7 @@ impl Default for GrowthSpec {
 /// Result of [`recovery_batches`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecoveryBatches {
-    /// Per trial: first batch on the grid at which the criterion holds; `None`: not by `max_batch`.
+    /// Per trial: first batch on the grid from which the criterion holds at two looks in a row; `None`: not by `max_batch`.
     pub batches: Vec<Option<u64>>,
     /// Median over all trials; `None` when half or more fail.
     pub median: Option<f64>,
@@ -59,7 +59,7 @@ pub struct RecoveryLog {
     batches: Vec<Option<u64>>,
 }
 
-/// Lets the batch of each trial grow geometrically until its criterion holds.
+/// Lets the batch of each trial grow geometrically until its criterion holds at two looks in a row (one look alone is often luck).
 ///
 /// ```
 /// use curricle_theory::measure::*;
@@ -135,14 +135,20 @@ fn grow(bench: &Bench<'_>, spec: &GrowthSpec, trial: u64) -> Result<Option<u64>>
     let nets = bench.networks(trial)?;
     let mut phase = bench.phase(&nets, trial)?;
     let mut target = spec.start as f64;
+    let mut held: Option<u64> = None;
     loop {
         let batch = (target.round() as u64).min(spec.max_batch);
         phase.extend(batch.saturating_sub(phase.batch()))?;
         if bench.success(&phase, trial)? {
-            return Ok(Some(phase.batch()));
+            if let Some(first) = held {
+                return Ok(Some(first));
+            }
+            held = Some(phase.batch());
+        } else {
+            held = None;
         }
         if batch >= spec.max_batch {
-            return Ok(None);
+            return Ok(held);
         }
         target = (target * spec.factor).max(target + 1.0);
     }

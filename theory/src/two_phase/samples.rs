@@ -18,7 +18,7 @@ pub(crate) enum Stream {
     SecondPhase = 5,
     Test = 6,
     Statistics = 7,
-    SecondLayer = 8,
+    SignSums = 8,
 }
 
 /// A generator keyed by (seed, trial, stream, index): SplitMix-style mixing of the key, then `seed_from_u64`.
