@@ -5,8 +5,9 @@ mod output;
 mod sources;
 
 use super::Usage;
+use crate::engine::cpu::{CpuOptions, Mlp};
 use crate::probe::{
-    CheckpointCorrelations, Forward, KnownSupport, LogitModel, MAX_DEGREE, MAX_MONOMIALS, Monomials,
+    CheckpointCorrelations, KnownSupport, LogitModel, MAX_DEGREE, MAX_MONOMIALS, Monomials,
     ProbeError, Request, Sampling, Statistic, Timeline, correlations, monomials, timeline,
 };
 use anyhow::Result;
@@ -103,7 +104,7 @@ fn run_here(args: &CorrelateArgs) -> Result<()> {
     for source in &sources {
         let shown = source.path.display();
         let (params, step) = sources::load(&source.path)?;
-        let model = Forward::new(params);
+        let model = Mlp::new(&params, CpuOptions { threads: rayon::current_num_threads(), ..CpuOptions::default() });
         let (d, classes) = (model.d(), model.classes());
         match &first {
             None => first = Some((d, source.path.clone())),

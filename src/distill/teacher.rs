@@ -61,7 +61,7 @@ impl TeacherPool {
         }
         let path = &self.checkpoints[index].path;
         let read = checkpoint::load(path)?;
-        checkpoint::expect_shape(&read.params, path, self.d, self.classes)?;
+        checkpoint::expect_shape(&read.params, path, self.d, self.classes, None)?;
         let bytes = 4 * read.params.shape().parameters();
         let model = Arc::new(Mlp::new(&read.params, self.options));
         loaded.push_back((index, model.clone(), bytes));

@@ -2,7 +2,7 @@
 
 use super::monomials::{Monomial, Monomials};
 use super::planes::Planes;
-use super::spectrum::{MAX_EXACT_D, walsh_hadamard_in_place};
+use curricle_theory::fourier::{MAX_DIMENSION as MAX_EXACT_D, walsh_hadamard_in_place};
 use super::statistic::argmax;
 use super::{LogitModel, ProbeError, Statistic};
 use crate::rng::{Purpose, Stream};
@@ -237,7 +237,7 @@ fn exact(
     let n = count as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-    walsh_hadamard_in_place(&mut values);
+    walsh_hadamard_in_place(&mut values).expect("2^d values, d was checked");
     let coefficients = monomials.list().iter().map(|monomial| {
         let index = monomial.coordinates.iter().fold(0, |bits, j| bits | 1usize << j);
         Coefficient { monomial: monomial.clone(), value: values[index] / n, standard_error: 0.0 }

@@ -5,21 +5,19 @@
 
 pub mod correlation;
 mod error;
-pub mod forward;
 pub mod monomials;
 pub mod noise;
 mod planes;
-pub mod spectrum;
 pub mod statistic;
 pub mod transition;
 
 pub use correlation::{Coefficient, Correlations, Request, Sampling, correlations};
 pub use error::ProbeError;
-pub use forward::Forward;
 pub use monomials::{KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomial, Monomials};
 pub use statistic::Statistic;
 pub use transition::{CheckpointCorrelations, Evaluation, Timeline, timeline, timeline_of};
 
+use crate::engine::cpu::Mlp;
 use crate::task::Samples;
 
 /// Why a model could not produce logits (a lost device, say).
@@ -62,6 +60,21 @@ impl<F: Fn(&Samples, &mut [f32])> LogitModel for FromFn<F> {
 
     fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
         (self.function)(samples, logits);
+        Ok(())
+    }
+}
+
+impl LogitModel for Mlp {
+    fn d(&self) -> usize {
+        self.shape().d
+    }
+
+    fn classes(&self) -> usize {
+        self.shape().classes
+    }
+
+    fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
+        Mlp::logits(self, samples, logits);
         Ok(())
     }
 }

@@ -5,9 +5,9 @@
 //! the ratio is only known to lie below a value, and both ends of the interval carry that knowledge. PASS and
 //! FAIL need the whole interval on one side of the bound; anything else is INCONCLUSIVE.
 
-use super::gather::{RunRecord, TeacherTimeline, runs_of};
+use super::gather::{RunRecord, TeacherTimeline, median, runs_of};
 use super::spec::ClaimSpec;
-use crate::report::stats::median_interval;
+use crate::report::stats;
 use serde::{Deserialize, Serialize};
 
 /// What the metrics say of a claim.
@@ -37,6 +37,28 @@ pub struct Claim {
     pub interval: [Option<f64>; 2],
     /// Every seed, and the coverage of the interval.
     pub detail: String,
+}
+
+/// Median and order-statistic interval of numbers that may be infinite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct MedianInterval {
+    median: f64,
+    low: f64,
+    high: f64,
+    coverage: f64,
+}
+
+fn median_interval(values: &[f64]) -> Option<MedianInterval> {
+    let n = values.len();
+    let (rank, coverage) = stats::median_interval(n, 0.95)?;
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    Some(MedianInterval {
+        median: median(sorted.iter().copied()),
+        low: sorted[rank - 1],
+        high: sorted[n - rank],
+        coverage,
+    })
 }
 
 /// What is known of one seed's number: it lies between these.
@@ -198,7 +220,7 @@ fn reaches(
             true => Verdict::Fail,
         },
         value: Some(value),
-        interval: interval.map_or([None, None], |i| [Some(i.0), Some(i.1)]),
+        interval: interval.map_or([None, None], |i| [Some(i.low), Some(i.high)]),
         detail: format!("{} of {} seeds reached it", reached.len(), seeds.len()),
     }
 }
@@ -244,4 +266,94 @@ fn with(at: Option<f64>) -> String {
 
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::gather::Status;
+    use crate::train::group::Metric;
+
+    /// A run that reaches 99% at `reached` samples, or never within 1000.
+    fn run(arm: &str, seed: u64, reached: Option<u64>) -> RunRecord {
+        let metric = |samples, accuracy| Metric {
+            step: samples,
+            samples,
+            accuracy,
+            loss: None,
+            learning_rate: None,
+            teacher_step: None,
+            wall_seconds: 0.0,
+        };
+        let mut metrics = vec![metric(0, 0.5)];
+        metrics.extend(reached.map(|s| metric(s, 0.995)));
+        metrics.push(metric(1000, if reached.is_some() { 1.0 } else { 0.55 }));
+        RunRecord {
+            name: arm.into(),
+            arm: arm.into(),
+            at: None,
+            learning_rate: 0.1,
+            seed,
+            status: Status::Finished,
+            final_accuracy: metrics.last().map(|m| m.accuracy),
+            metrics,
+            budget: 1000,
+        }
+    }
+
+    fn ratio(a: &[Option<u64>], b: &[Option<u64>], at_most: f64) -> Claim {
+        let seeds: Vec<u64> = (0..a.len() as u64).collect();
+        let mut runs: Vec<RunRecord> = seeds.iter().map(|&s| run("a", s, a[s as usize])).collect();
+        runs.extend(seeds.iter().map(|&s| run("b", s, b[s as usize])));
+        let claim =
+            ClaimSpec::SamplesRatio { arm: "a".into(), than: "b".into(), at: None, level: 0.99, at_most };
+        judge("c", &claim, &runs, &[], &seeds)
+    }
+
+    #[test]
+    fn ratios_of_finished_runs() {
+        let claim = ratio(&[Some(100), Some(200), Some(300)], &[Some(500), Some(500), Some(500)], 0.7);
+        assert_eq!((claim.verdict, claim.value), (Verdict::Pass, Some(0.4)));
+        assert_eq!(claim.interval, [Some(0.2), Some(0.6)]);
+        assert_eq!(ratio(&[Some(100), Some(300)], &[Some(200), Some(400)], 0.6).verdict, Verdict::Inconclusive);
+        assert_eq!(ratio(&[Some(100), Some(300)], &[Some(200), Some(400)], 0.4).verdict, Verdict::Fail);
+    }
+
+    #[test]
+    fn censored_runs_are_bounds() {
+        // The slower arm never arrives: the ratio is below 0.1 to 0.3, and that is enough.
+        let claim = ratio(&[Some(100), Some(200), Some(300)], &[None, None, None], 0.5);
+        assert_eq!((claim.verdict, claim.value), (Verdict::Pass, Some(0.2)));
+        assert_eq!(claim.interval, [Some(0.0), Some(0.3)]);
+        // The faster arm never arrives: above 2, 2, 2.
+        let claim = ratio(&[None; 3], &[Some(500); 3], 0.5);
+        assert_eq!((claim.verdict, claim.value, claim.interval), (Verdict::Fail, Some(2.0), [Some(2.0), None]));
+        // Neither arrives: nothing is known.
+        assert_eq!(ratio(&[None; 3], &[None; 3], 0.5).verdict, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn counts_and_levels() {
+        let runs: Vec<RunRecord> =
+            (0..4).map(|s| run("a", s, (s > 0).then_some(100))).collect();
+        let reaches = |at_least| ClaimSpec::Reaches { arm: "a".into(), at: None, level: 0.99, at_least };
+        let seeds = [0, 1, 2, 3];
+        assert_eq!(judge("c", &reaches(0.75), &runs, &[], &seeds).verdict, Verdict::Pass);
+        assert_eq!(judge("c", &reaches(0.8), &runs, &[], &seeds).verdict, Verdict::Fail);
+        // A seed that is missing decides nothing.
+        assert_eq!(judge("c", &reaches(0.5), &runs, &[], &[0, 1, 2, 3, 4]).verdict, Verdict::Inconclusive);
+        let below = ClaimSpec::StaysBelow { arm: "a".into(), at: None, level: 0.6 };
+        assert_eq!(judge("c", &below, &runs[..1], &[], &[0]).verdict, Verdict::Pass);
+        assert_eq!(judge("c", &below, &runs[1..], &[], &[1, 2, 3]).verdict, Verdict::Fail);
+    }
+
+    #[test]
+    fn a_tuned_arm_stands_for_its_best_rate() {
+        let mut runs = vec![run("a", 0, None), run("a", 1, Some(10))];
+        for (seed, samples) in [(0, 500), (1, 400)] {
+            runs.push(RunRecord { learning_rate: 0.3, ..run("a", seed, Some(samples)) });
+        }
+        let best = runs_of(&runs, "a", None, 0.99);
+        assert!(best.iter().all(|r| r.learning_rate == 0.3) && best.len() == 2);
+    }
 }

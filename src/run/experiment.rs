@@ -303,7 +303,11 @@ impl SeedRun<'_> {
                 }
             };
             if let Some(resolved) = &resolved {
-                let steps = resolved.checkpoints().iter().filter_map(|&c| catalogue.step(c)).collect();
+                let steps = resolved
+                    .checkpoints()
+                    .iter()
+                    .filter_map(|&c| catalogue.checkpoints()[c].step)
+                    .collect();
                 results.used.push(UsedCheckpoints { run: student.name.clone(), seed: self.seed, steps });
             }
             groups.entry(batch).or_default().push(Ready { student, resolved });

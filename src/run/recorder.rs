@@ -77,7 +77,7 @@ impl Recorder for FolderRecorder<'_> {
     }
 
     fn save(&mut self, params: &MlpParams, state: &State) -> Result<(), RecordError> {
-        self.folder.save_resume(params, &[], &serde_json::to_value(state)?)?;
+        self.folder.save_resume(params, &serde_json::to_value(state)?)?;
         Ok(())
     }
 

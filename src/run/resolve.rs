@@ -266,7 +266,7 @@ impl Catalogue {
         // One look at a foreign teacher before hours of training; the pool checks the others as it loads them.
         if distill.teacher.is_some() {
             let path = &teacher.checkpoints[used[0]].path;
-            checkpoint::expect_shape(&checkpoint::load(path)?.params, path, shape.d, shape.classes)?;
+            checkpoint::expect_shape(&checkpoint::load(path)?.params, path, shape.d, shape.classes, None)?;
         }
         let mut places = vec![0; teacher.checkpoints.len()];
         for index in used {

@@ -1,11 +1,13 @@
 //! From paths on the command line to checkpoints, their tasks and their runs' metrics.
 
 use super::Usage;
-use crate::model::{Layer, MlpParams};
+use crate::checkpoint;
+use crate::model::MlpParams;
 use crate::probe::Evaluation;
+use crate::run::folder::{RunView, open_read_only};
 use crate::task::BooleanTask;
 use crate::task::boolean::Support;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -37,10 +39,11 @@ pub(super) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
     for path in paths {
         if path.is_dir() {
             let task = task_of(path)?;
-            for checkpoint in checkpoints_in(path)? {
+            let view = open_read_only(path)?;
+            for (_, checkpoint) in view.require_checkpoints("run")? {
                 sources.push(Source { path: checkpoint, run: Some(runs.len()), task: task.clone() });
             }
-            runs.push(Run { path: path.clone(), evaluations: evaluations_in(path)? });
+            runs.push(Run { path: path.clone(), evaluations: evaluations_in(&view)? });
         } else if path.exists() {
             // A file inside a run folder belongs to that run's task.
             let folder = path.parent().filter(|p| p.file_name().is_some_and(|n| n == "checkpoints"));
@@ -51,33 +54,6 @@ pub(super) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
         }
     }
     Ok((sources, runs))
-}
-
-fn checkpoints_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let within = folder.join("checkpoints");
-    let entries = match std::fs::read_dir(&within) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Usage(format!(
-                "{}: not a run folder (it has no folder 'checkpoints'); name one run such as runs/EXPERIMENT/ARM/seed-1, or checkpoint files",
-                folder.display()
-            ))
-            .into());
-        }
-        Err(e) => return Err(e).with_context(|| format!("cannot list {}", within.display())),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot list {}", within.display()))?.path();
-        if let Some(step) = step_in_name(&path) {
-            found.push((step, path));
-        }
-    }
-    if found.is_empty() {
-        bail!("{}: no checkpoints (step-*.safetensors) in it", within.display());
-    }
-    found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
 /// The step of `step-000000001000.safetensors`.
@@ -100,7 +76,6 @@ struct TaskSection {
 }
 
 /// The task in a run folder's `spec.toml`; `None` without that file.
-// replaced at merge by the reader of run folders
 fn task_of(folder: &Path) -> Result<Option<SpecTask>> {
     let path = folder.join("spec.toml");
     let text = match std::fs::read_to_string(&path) {
@@ -125,30 +100,25 @@ fn task_of(folder: &Path) -> Result<Option<SpecTask>> {
     Ok(Some(SpecTask { task, path }))
 }
 
-/// The evaluations in a run folder's `metrics.jsonl`; none without that file. Lines without an accuracy are other
-/// records; a last line without its line feed was cut off by a crash and is not counted.
-// replaced at merge by the reader of run folders
-fn evaluations_in(folder: &Path) -> Result<Vec<Evaluation>> {
+/// The evaluations in a run folder's `metrics.jsonl`; none without that file. Records without an accuracy are other
+/// records.
+fn evaluations_in(run: &RunView) -> Result<Vec<Evaluation>> {
     #[derive(Deserialize)]
     struct Line {
         step: u64,
         samples: Option<u64>,
         accuracy: Option<f64>,
     }
-    let path = folder.join("metrics.jsonl");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines: Vec<Line> = run.read_metrics()?;
     let mut evaluations: Vec<Evaluation> = Vec::new();
-    for (number, line) in complete.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let at = || format!("{}, line {}", path.display(), number + 1);
-        let line: Line = serde_json::from_str(line).with_context(at)?;
+    for line in lines {
         let Some(accuracy) = line.accuracy else { continue };
         if !(0.0..=1.0).contains(&accuracy) {
-            bail!("{}: accuracy = {accuracy} is not between 0 and 1", at());
+            bail!(
+                "{}/metrics.jsonl, step {}: accuracy = {accuracy} is not between 0 and 1",
+                run.path().display(),
+                line.step
+            );
         }
         evaluations.push(Evaluation { step: line.step, samples: line.samples, accuracy });
     }
@@ -156,43 +126,7 @@ fn evaluations_in(folder: &Path) -> Result<Vec<Evaluation>> {
 }
 
 /// Parameters and step of a checkpoint.
-// replaced at merge by `checkpoint::load`
 pub(super) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
-    let shown = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
-        .map_err(|e| anyhow!("{shown}: not a readable safetensors file: {e}"))?;
-    let tensors = safetensors::SafeTensors::deserialize(&bytes)
-        .map_err(|e| anyhow!("{shown}: not a readable safetensors file: {e}"))?;
-    let tensor = |name: &str| -> Result<(Vec<usize>, Vec<f32>)> {
-        let view = tensors.tensor(name).map_err(|e| anyhow!("{shown}: {e}"))?;
-        if view.dtype() != safetensors::Dtype::F32 {
-            bail!("{shown}: {name} has type {:?}, expected F32", view.dtype());
-        }
-        let words = view.data().as_chunks::<4>().0.iter();
-        let values: Vec<f32> = words.map(|b| f32::from_le_bytes(*b)).collect();
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            bail!("{shown}: {name}[{at}] is {}", values[at]);
-        }
-        Ok((view.shape().to_vec(), values))
-    };
-    let count = tensors.len() / 2;
-    let mut layers: Vec<Layer> = Vec::new();
-    for l in 0..count {
-        let (shape, weight) = tensor(&format!("{}.weight", 2 * l))?;
-        let (_, bias) = tensor(&format!("{}.bias", 2 * l))?;
-        let [fan_out, fan_in] = shape[..] else { bail!("{shown}: {}.weight is not a matrix", 2 * l) };
-        if bias.len() != fan_out || layers.last().is_some_and(|before| before.bias.len() != fan_in) {
-            bail!("{shown}: the shapes of layer {} do not fit", 2 * l);
-        }
-        layers.push(Layer {
-            weight: ndarray::Array2::from_shape_vec([fan_out, fan_in], weight)?,
-            bias: ndarray::Array1::from_vec(bias),
-        });
-    }
-    if layers.len() < 2 {
-        bail!("{shown}: no MLP in it (0.weight, 0.bias, 2.weight, 2.bias are needed)");
-    }
-    let recorded = header.metadata().as_ref().and_then(|m| m.get("curricle.step")?.parse().ok());
-    Ok((MlpParams { layers }, recorded.or_else(|| step_in_name(path))))
+    let read = checkpoint::load(path)?;
+    Ok((read.params, read.metadata.step.or_else(|| step_in_name(path))))
 }

@@ -88,6 +88,10 @@ impl Mlp {
     pub fn to_params(&self) -> MlpParams {
         self.params.clone()
     }
+    /// Shape.
+    pub fn shape(&self) -> crate::model::MlpShape {
+        self.params.shape()
+    }
     /// Path.
     pub fn path(&self) -> &'static str {
         "interim"
