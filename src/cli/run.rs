@@ -160,7 +160,7 @@ fn finish(
         .map(|(name, claim)| judge(name, claim, &results.runs, &results.timelines, &plan.seeds))
         .collect();
     let command = std::env::args().collect::<Vec<_>>().join(" ");
-    let device = format!("cpu ({}, {threads} threads)", crate::engine::cpu::description());
+    let device = format!("cpu ({}, {threads} threads)", crate::engine::cpu::Isa::detect().name());
     let root = plan.root(&args.out);
     let context = Context { device: &device, command: &command, spec_toml, wall_seconds: wall.as_secs_f64() };
     let data = report_data(plan, results, &claims, context);

@@ -66,11 +66,11 @@ impl<F: Fn(&Samples, &mut [f32])> LogitModel for FromFn<F> {
 
 impl LogitModel for Mlp {
     fn d(&self) -> usize {
-        self.shape().d
+        Mlp::d(self)
     }
 
     fn classes(&self) -> usize {
-        self.shape().classes
+        Mlp::classes(self)
     }
 
     fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {

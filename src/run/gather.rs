@@ -4,6 +4,7 @@ use super::plan::TEACHER;
 use crate::probe::transition::Timeline;
 use crate::train::group::{Metric, Outcome};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,11 @@ impl RunRecord {
     /// Training samples at the first evaluation with at least this accuracy.
     pub fn first_reaching(&self, level: f64) -> Option<u64> {
         self.metrics.iter().find(|m| m.accuracy >= level).map(|m| m.samples)
+    }
+
+    /// [`Self::first_reaching`] for each level, keyed as the level is written.
+    pub fn samples_to(&self, levels: &[f64]) -> BTreeMap<String, Option<u64>> {
+        levels.iter().map(|level| (level.to_string(), self.first_reaching(*level))).collect()
     }
 
     /// Largest accuracy evaluated.
