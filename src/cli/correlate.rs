@@ -7,7 +7,7 @@ mod sources;
 use super::Usage;
 use crate::engine::cpu::{CpuOptions, Mlp};
 use crate::probe::{
-    CheckpointCorrelations, KnownSupport, LogitModel, MAX_DEGREE, MAX_MONOMIALS, Monomials,
+    CheckpointCorrelations, KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomials,
     ProbeError, Request, Sampling, Statistic, Timeline, correlations, monomials, timeline,
 };
 use anyhow::Result;

@@ -9,6 +9,7 @@ pub mod lock;
 pub mod metrics;
 pub mod plan;
 mod recorder;
+pub mod report_data;
 mod resolve;
 mod run_spec;
 pub mod spec;
