@@ -47,7 +47,13 @@ pub fn write_text(path: &Path, text: &str) -> io::Result<()> {
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     // Only Unix lets a directory be opened and synced; elsewhere the rename itself has to do.
     #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
+    match File::open(directory)?.sync_all() {
+        // Some network and user-space file systems know no such thing; the file itself is synced.
+        Err(e) if !matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            return Err(e);
+        }
+        _ => {}
+    }
     #[cfg(not(unix))]
     let _ = directory;
     Ok(())

@@ -3,6 +3,7 @@
 pub mod correlate;
 pub mod progress;
 pub mod run;
+pub mod transfer;
 
 use clap::Parser;
 use std::io::Write;
@@ -26,6 +27,8 @@ Every command has --json: one object on stdout; everything else goes to stderr."
 enum Command {
     Run(run::RunArgs),
     Correlate(correlate::CorrelateArgs),
+    Import(transfer::ImportArgs),
+    Export(transfer::ExportArgs),
 }
 
 /// A wrong argument or specification: exit code 2.
@@ -52,6 +55,8 @@ pub fn main() -> ExitCode {
     let result = match &command {
         Command::Run(args) => run::run(args),
         Command::Correlate(args) => correlate::run(args),
+        Command::Import(args) => transfer::import(args),
+        Command::Export(args) => transfer::export(args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {

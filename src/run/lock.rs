@@ -12,7 +12,7 @@ const FILE: &str = "lock";
 /// nothing to clean up; the text in the file only says who holds it.
 #[derive(Debug)]
 pub struct FolderLock {
-    _file: File,
+    file: File,
 }
 
 impl FolderLock {
@@ -45,7 +45,15 @@ impl FolderLock {
         // For people only: a full disk must not turn a lock that is held into an error.
         let owner = format!("process {} on {}\n", std::process::id(), host());
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child process that another thread is just starting shares the open file, and with it
+        // the lock, until it runs its own program.
+        let _ = self.file.unlock();
     }
 }
 

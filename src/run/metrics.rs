@@ -73,7 +73,7 @@ impl Metrics {
         if kept.len() < text.len() {
             atomic::write_text(&self.path, &kept).map_err(RunFolderError::io("write", &self.path))?;
             // The old handle belongs to the replaced file.
-            *self = Self::open(std::mem::take(&mut self.path))?;
+            *self = Self::open(self.path.clone())?;
         }
         Ok(())
     }
