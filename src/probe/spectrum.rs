@@ -5,7 +5,7 @@ use rayon::prelude::*;
 /// Largest d of an exact spectrum: 2^24 numbers, 128 MiB.
 pub const MAX_EXACT_D: usize = 24;
 
-/// In-place Walsh-Hadamard transform: `values[t]` becomes sum over x of values[x] (-1)^popcount(x & t).
+/// In-place Walsh-Hadamard transform: `values[t]` becomes the sum over x of `values[x]` (-1)^popcount(x & t).
 ///
 /// With bit j of x set where x_j = -1, entry t over 2^d is hat f(T) of the set T with the bits of t. Parallel; each
 /// butterfly is computed once, so the result does not depend on the number of threads.
