@@ -293,7 +293,7 @@ fn a_timeline_finds_the_transition_and_the_checkpoint() {
     assert_eq!(found.points.iter().map(|p| p.samples).collect::<Vec<_>>(), [0, 320, 640, 960].map(Some));
     let recommended = found.recommended.clone().unwrap();
     assert!(
-        recommended.reason.contains("degree-1") && recommended.degree == Some(1),
+        recommended.reason.contains("stand out") && recommended.degree == Some(1),
         "{}",
         recommended.reason
     );

@@ -71,7 +71,7 @@ pub struct Correlations {
 /// Correlations E_x[p(x) chi_T(x)] of the statistic p with each monomial, x uniform on {-1,+1}^d.
 ///
 /// Sampled: the mean of (p(x_i) - c) chi_T(x_i), where the constant c is the mean of p over the first [`CHUNK`] samples. Since
-/// E[chi_T] = 0 the constant leaves the expectation alone (to a relative 1/n), but it removes the noise that the mean of p would
+/// chi_T has mean 0 the constant leaves the expectation alone (to a relative 1/n), but it removes the noise that the mean of p would
 /// otherwise contribute: near chance p is 1/2 plus little, and the error shrinks by a factor of rms(p) / deviation(p).
 /// The standard error comes from the sample variance of these terms. Exact: over all 2^d inputs by a Walsh-Hadamard
 /// transform.
@@ -113,7 +113,7 @@ pub fn correlations(
     }
 }
 
-/// Block `first / CHUNK` of the inputs and the statistic on it.
+/// A model and the number that is taken from its logits.
 struct Evaluator<'a> {
     model: &'a dyn LogitModel,
     task: Option<&'a BooleanTask>,

@@ -238,7 +238,7 @@ fn off_support(known: &KnownSupport, degree: usize, count: usize, seed: u64) -> 
     let available = binomial(known.d, degree) - inside;
     let mut chosen: Vec<Vec<usize>> = Vec::with_capacity(count);
     // Drawing until enough differ takes long only where nearly all exist; there, list them and draw indices.
-    if available <= 4 * count as u128 {
+    if available <= 2 * count as u128 {
         let mut all = Vec::new();
         subsets(&(0..known.d).collect::<Vec<_>>(), degree, &mut |set| {
             if !known.contains(&set) {

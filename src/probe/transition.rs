@@ -82,7 +82,7 @@ pub struct Point {
     pub degrees: Vec<DegreeSummary>,
 }
 
-/// The rise of the accuracy from chance to [`SOLVED`].
+/// The rise of the accuracy from chance to 99%.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
     /// 1 / C.

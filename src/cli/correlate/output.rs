@@ -174,7 +174,17 @@ pub(super) fn table(
         (_, class) => format!("probability of class {class}"),
     };
     let inputs = if args.exact { "all 2^d inputs".into() } else { format!("{} random inputs", args.samples) };
-    let _ = writeln!(out, "|correlation| of the {what} with monomials, over {inputs}\n");
+    let _ = writeln!(out, "|correlation| of the {what} with monomials, over {inputs}");
+    // A folder that all checkpoints share is said once.
+    let folder = shared_folder(checkpoints);
+    if let Some(folder) = folder {
+        let _ = writeln!(out, "checkpoints in {}", folder.display());
+    }
+    out.push('\n');
+    let name = |c: &CheckpointCorrelations| match Path::new(&c.path).file_name() {
+        Some(name) if folder.is_some() => name.to_string_lossy().into_owned(),
+        _ => c.path.clone(),
+    };
     let known = checkpoints
         .iter()
         .any(|c| c.correlations.coefficients.iter().any(|m| m.monomial.in_support.is_some()));
@@ -189,7 +199,7 @@ pub(super) fn table(
     for c in checkpoints {
         for (i, s) in summarise(&c.correlations).iter().enumerate() {
             let mut row = if i == 0 {
-                vec![c.path.clone(), optional(c.step), accuracy(c.correlations.accuracy)]
+                vec![name(c), optional(c.step), accuracy(c.correlations.accuracy)]
             } else {
                 vec![String::new(); 3]
             };
@@ -212,6 +222,13 @@ pub(super) fn table(
         describe(&mut out, t);
     }
     out
+}
+
+/// The folder of all checkpoints, if they have one in common.
+fn shared_folder(checkpoints: &[CheckpointCorrelations]) -> Option<&Path> {
+    let first = Path::new(&checkpoints.first()?.path).parent().filter(|p| !p.as_os_str().is_empty())?;
+    (checkpoints.len() > 1 && checkpoints.iter().all(|c| Path::new(&c.path).parent() == Some(first)))
+        .then_some(first)
 }
 
 /// Mean and maximum of |value| over all monomials of a degree.
