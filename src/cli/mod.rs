@@ -2,6 +2,7 @@
 
 pub mod correlate;
 pub mod progress;
+pub mod report;
 pub mod run;
 pub mod transfer;
 
@@ -27,6 +28,7 @@ Every command has --json: one object on stdout; everything else goes to stderr."
 enum Command {
     Run(run::RunArgs),
     Correlate(correlate::CorrelateArgs),
+    Report(report::ReportArgs),
     Import(transfer::ImportArgs),
     Export(transfer::ExportArgs),
 }
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
     let result = match &command {
         Command::Run(args) => run::run(args),
         Command::Correlate(args) => correlate::run(args),
+        Command::Report(args) => report::run(args),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),
     };

@@ -94,7 +94,7 @@ pub fn write(data: &ReportData, dir: &Path) -> Result<ReportPaths, ReportError> 
         Ok(()) => Ok(path),
         Err(source) => Err(ReportError::Write { path, source }),
     };
-    let json = put(dir.join("data.json"), &serde_json::to_vec_pretty(data)?)?;
+    let json = put(dir.join("data.json"), &serde_json::to_vec(data)?)?;
     let drawn = figures::all(data);
     let mut paths = Vec::with_capacity(2 * drawn.len());
     for (name, figure) in &drawn {

@@ -83,7 +83,9 @@ fn accuracy_panel(data: &ReportData, timeline: &Timeline, last: bool) -> Panel {
     // Names only where they fit; a progressive schedule uses dozens.
     if dots.len() <= 4 {
         for (used, &at) in timeline.used.iter().zip(&dots) {
-            let text = Mark::Text { at, text: used.label.clone(), side: Side::Above };
+            // Beside a steep rise, above a plateau: off the curve either way.
+            let side = if at[1] > low + 0.1 && at[1] < 0.98 { Side::Left } else { Side::Above };
+            let text = Mark::Text { at, text: used.label.clone(), side };
             panel = panel.with(Series::unnamed(Color::MUTED, text));
         }
     }
@@ -152,7 +154,7 @@ pub fn contrast_sentence(timeline: &Timeline) -> String {
         }
     }
     let peak = inside.iter().copied().fold(f64::NAN, f64::max);
-    match stats::median(&mut outside) {
+    match stats::lower_median(&mut outside) {
         _ if !peak.is_finite() => {
             "No checkpoint lies inside the detected transition: save them more densely to see the correlations there."
                 .to_owned()

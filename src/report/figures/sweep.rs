@@ -53,7 +53,7 @@ pub fn sweep(data: &ReportData, table: &SweepTable) -> Figure {
                 open.push([x, s.median.at_least()]);
             }
             for run in &runs {
-                if run.is_open() { &mut beyond } else { &mut reached }.push([x, run.at_least()]);
+                if run.is_open() { &mut beyond } else { &mut reached }.push([x - 0.05, run.at_least()]);
             }
             summaries.push((x, s));
         }

@@ -117,7 +117,7 @@ fn charts(h: &mut Html, data: &ReportData) {
         h.raw("one line per arm. Numbers are in the tables of arms and seeds below.\"></div>\n");
         h.raw("<div class=\"scroll\"><table class=\"readout\" id=\"accuracy-readout\"></table></div>\n<p class=\"caption\">");
         h.raw("Thick: median over seeds; thin: each seed; dashed: teacher. A run that stopped early keeps its last value ");
-        h.raw("in the median. Drag to zoom, double-click to reset.");
+        h.raw("in the median; of an even number of seeds the lower middle one is drawn. Drag to zoom, double-click to reset.");
         if payload::is_thinned(data) {
             h.raw(" Long curves are thinned in this page to about ").text(&payload::limit(data).to_string());
             h.raw(" points per run, most of them kept for the transition; <code>data.json</code> has every evaluation.");
