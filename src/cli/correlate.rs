@@ -7,8 +7,8 @@ mod sources;
 use super::Usage;
 use crate::engine::cpu::{CpuOptions, Mlp};
 use crate::probe::{
-    CheckpointCorrelations, KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomials,
-    ProbeError, Request, Sampling, Statistic, Timeline, correlations, monomials, timeline,
+    CheckpointCorrelations, KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomials, ProbeError, Request,
+    Sampling, Statistic, Timeline, correlations, monomials, timeline,
 };
 use anyhow::Result;
 use arguments::{Degrees, SupportList};
@@ -104,7 +104,8 @@ fn run_here(args: &CorrelateArgs) -> Result<()> {
     for source in &sources {
         let shown = source.path.display();
         let (params, step) = sources::load(&source.path)?;
-        let model = Mlp::new(&params, CpuOptions { threads: rayon::current_num_threads(), ..CpuOptions::default() });
+        let model =
+            Mlp::new(&params, CpuOptions { threads: rayon::current_num_threads(), ..CpuOptions::default() });
         let (d, classes) = (model.d(), model.classes());
         match &first {
             None => first = Some((d, source.path.clone())),

@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
     let result = match &command {
         Command::Run(args) => run::run(args),
         Command::Correlate(args) => correlate::run(args),
-        Command::Report(args) => report::run(args),
+        Command::Report(args) => report::run(args).and_then(|text| Ok(print(&(text + "\n"))?)),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),
     };

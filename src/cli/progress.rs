@@ -75,7 +75,12 @@ impl Progress {
         state.printed = Instant::now();
         let mut active: Vec<_> = state.active.iter().collect();
         active.sort_by(|a, b| a.0.cmp(b.0));
-        eprintln!("[{:>6.0} s] {} of {} runs done", self.began.elapsed().as_secs_f64(), state.ended, self.total_runs);
+        eprintln!(
+            "[{:>6.0} s] {} of {} runs done",
+            self.began.elapsed().as_secs_f64(),
+            state.ended,
+            self.total_runs
+        );
         for ((run, seed), at) in active {
             let rate = (at.step - at.from.0) as f64 / at.from.1.elapsed().as_secs_f64().max(1e-9);
             let left = (at.steps - at.step) as f64 / rate.max(1e-9);

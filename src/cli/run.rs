@@ -91,8 +91,7 @@ struct ArmSummary<'a> {
 pub fn run(args: &RunArgs) -> Result<()> {
     super::check_device(&args.device)?;
     let threads = super::threads(args.threads)?;
-    let mut spec =
-        SpecFile::read(&args.spec, &args.set).map_err(|e| Usage(e.to_string()))?;
+    let mut spec = SpecFile::read(&args.spec, &args.set).map_err(|e| Usage(e.to_string()))?;
     if let Some(seeds) = &args.seeds {
         spec.seeds.clone_from(seeds);
     }
@@ -164,7 +163,8 @@ fn finish(
     let root = plan.root(&args.out);
     let context = Context { device: &device, command: &command, spec_toml, wall_seconds: wall.as_secs_f64() };
     let data = report_data(plan, results, &claims, context);
-    let paths = report::write(&data, &root).with_context(|| format!("cannot write the report to {}", root.display()))?;
+    let paths = report::write(&data, &root)
+        .with_context(|| format!("cannot write the report to {}", root.display()))?;
     let report = paths.html.display().to_string();
     let summary = Summary {
         experiment: &plan.experiment,

@@ -129,9 +129,10 @@ impl Schedule {
             Self::Stages { stages } => Self::Stages {
                 stages: stages.iter().map(|s| Stage { checkpoint: name(s.checkpoint), ..*s }).collect(),
             },
-            Self::TillSaturation { checkpoints, rule } => {
-                Self::TillSaturation { checkpoints: checkpoints.iter().map(|&c| name(c)).collect(), rule: *rule }
-            }
+            Self::TillSaturation { checkpoints, rule } => Self::TillSaturation {
+                checkpoints: checkpoints.iter().map(|&c| name(c)).collect(),
+                rule: *rule,
+            },
         }
     }
 

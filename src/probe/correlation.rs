@@ -2,11 +2,11 @@
 
 use super::monomials::{Monomial, Monomials};
 use super::planes::Planes;
-use curricle_theory::fourier::{MAX_DIMENSION as MAX_EXACT_D, walsh_hadamard_in_place};
 use super::statistic::argmax;
 use super::{LogitModel, ProbeError, Statistic};
 use crate::rng::{Purpose, Stream};
 use crate::task::{BooleanTask, Samples};
+use curricle_theory::fourier::{MAX_DIMENSION as MAX_EXACT_D, walsh_hadamard_in_place};
 use rayon::prelude::*;
 
 /// Most samples a model sees at once; what a probe holds is proportional to this, not to the number of samples.

@@ -154,7 +154,8 @@ pub fn judge(
     };
     let lows: Vec<f64> = per_seed.iter().map(|(_, k)| k.low).collect();
     let highs: Vec<f64> = per_seed.iter().map(|(_, k)| k.high).collect();
-    let mut each: Vec<String> = per_seed.iter().map(|(seed, k)| format!("seed {seed}: {}", k.text())).collect();
+    let mut each: Vec<String> =
+        per_seed.iter().map(|(seed, k)| format!("seed {seed}: {}", k.text())).collect();
     let missing = seeds.len() - per_seed.len().min(seeds.len());
     if missing > 0 {
         each.push(format!("{missing} seeds without a result"));
@@ -182,7 +183,9 @@ pub fn judge(
     let value = if high.median.is_finite() { high.median } else { low.median };
     let value_note = match low.median == high.median {
         true => String::new(),
-        false if high.median.is_finite() => "; the median is at most the value shown (censored runs)".to_owned(),
+        false if high.median.is_finite() => {
+            "; the median is at most the value shown (censored runs)".to_owned()
+        }
         false => "; the median is at least the value shown (censored runs)".to_owned(),
     };
     Claim {
@@ -202,7 +205,8 @@ fn reaches(
     at_least: f64,
     seeds: &[u64],
 ) -> Claim {
-    let reached: Vec<u64> = runs.iter().filter(|r| r.first_reaching(level).is_some()).map(|r| r.seed).collect();
+    let reached: Vec<u64> =
+        runs.iter().filter(|r| r.first_reaching(level).is_some()).map(|r| r.seed).collect();
     let value = reached.len() as f64 / seeds.len() as f64;
     // A count over the seeds that were run: stated as such, with the exact binomial interval beside it.
     let interval = curricle_theory::fit::clopper_pearson(reached.len() as u64, seeds.len() as u64, 0.95).ok();
@@ -243,10 +247,7 @@ fn pairs(
 ) -> Vec<(u64, Known)> {
     let (a, b) = (runs_of(runs, arm, at, level), runs_of(runs, than, at, level));
     let find = |list: &[&RunRecord], seed| list.iter().position(|r| r.seed == seed);
-    seeds
-        .iter()
-        .filter_map(|&seed| Some((seed, known(a[find(&a, seed)?], b[find(&b, seed)?]))))
-        .collect()
+    seeds.iter().filter_map(|&seed| Some((seed, known(a[find(&a, seed)?], b[find(&b, seed)?])))).collect()
 }
 
 fn correlation(
@@ -315,7 +316,10 @@ mod tests {
         let claim = ratio(&[Some(100), Some(200), Some(300)], &[Some(500), Some(500), Some(500)], 0.7);
         assert_eq!((claim.verdict, claim.value), (Verdict::Pass, Some(0.4)));
         assert_eq!(claim.interval, [Some(0.2), Some(0.6)]);
-        assert_eq!(ratio(&[Some(100), Some(300)], &[Some(200), Some(400)], 0.6).verdict, Verdict::Inconclusive);
+        assert_eq!(
+            ratio(&[Some(100), Some(300)], &[Some(200), Some(400)], 0.6).verdict,
+            Verdict::Inconclusive
+        );
         assert_eq!(ratio(&[Some(100), Some(300)], &[Some(200), Some(400)], 0.4).verdict, Verdict::Fail);
     }
 
@@ -327,15 +331,17 @@ mod tests {
         assert_eq!(claim.interval, [Some(0.0), Some(0.3)]);
         // The faster arm never arrives: above 2, 2, 2.
         let claim = ratio(&[None; 3], &[Some(500); 3], 0.5);
-        assert_eq!((claim.verdict, claim.value, claim.interval), (Verdict::Fail, Some(2.0), [Some(2.0), None]));
+        assert_eq!(
+            (claim.verdict, claim.value, claim.interval),
+            (Verdict::Fail, Some(2.0), [Some(2.0), None])
+        );
         // Neither arrives: nothing is known.
         assert_eq!(ratio(&[None; 3], &[None; 3], 0.5).verdict, Verdict::Inconclusive);
     }
 
     #[test]
     fn counts_and_levels() {
-        let runs: Vec<RunRecord> =
-            (0..4).map(|s| run("a", s, (s > 0).then_some(100))).collect();
+        let runs: Vec<RunRecord> = (0..4).map(|s| run("a", s, (s > 0).then_some(100))).collect();
         let reaches = |at_least| ClaimSpec::Reaches { arm: "a".into(), at: None, level: 0.99, at_least };
         let seeds = [0, 1, 2, 3];
         assert_eq!(judge("c", &reaches(0.75), &runs, &[], &seeds).verdict, Verdict::Pass);

@@ -186,7 +186,9 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Results, RunError> {
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().try_for_each(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        workers
+            .into_iter()
+            .try_for_each(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     let mut done = done.into_inner().expect("workers do not panic here");
     done.sort_by_key(|(index, _)| *index);
@@ -293,7 +295,13 @@ impl SeedRun<'_> {
             let resolved = match &student.distill {
                 None => None,
                 Some(distill) => {
-                    match catalogue.resolve(distill, own_teacher.as_ref(), self.seed, batch, &student.training.shape)? {
+                    match catalogue.resolve(
+                        distill,
+                        own_teacher.as_ref(),
+                        self.seed,
+                        batch,
+                        &student.training.shape,
+                    )? {
                         Ok(resolved) => Some(resolved),
                         Err(reason) => {
                             results.runs.push(self.skip(student, &reason));
@@ -303,11 +311,8 @@ impl SeedRun<'_> {
                 }
             };
             if let Some(resolved) = &resolved {
-                let steps = resolved
-                    .checkpoints()
-                    .iter()
-                    .filter_map(|&c| catalogue.checkpoints()[c].step)
-                    .collect();
+                let steps =
+                    resolved.checkpoints().iter().filter_map(|&c| catalogue.checkpoints()[c].step).collect();
                 results.used.push(UsedCheckpoints { run: student.name.clone(), seed: self.seed, steps });
             }
             groups.entry(batch).or_default().push(Ready { student, resolved });
@@ -359,8 +364,7 @@ impl SeedRun<'_> {
         let (mut identities, mut members) = (Vec::new(), Vec::new());
         for Ready { student, resolved } in group {
             let training = &student.training;
-            let mut run =
-                RunSpec::new(self.plan, &student.name, &student.arm, self.seed, training, task);
+            let mut run = RunSpec::new(self.plan, &student.name, &student.arm, self.seed, training, task);
             let supervision = match (resolved, &student.distill) {
                 (Some(schedule), Some(distill)) => {
                     run.distill = Some(ResolvedDistill::new(distill, schedule, pool.checkpoints(), &root));
@@ -469,10 +473,8 @@ impl SeedRun<'_> {
         }
         let (params, state) = match folder.load_resume()? {
             Some(resume) => {
-                let state: State = serde_json::from_value(resume.state).map_err(|e| RunError::State {
-                    path: folder.path().to_owned(),
-                    detail: e.to_string(),
-                })?;
+                let state: State = serde_json::from_value(resume.state)
+                    .map_err(|e| RunError::State { path: folder.path().to_owned(), detail: e.to_string() })?;
                 folder.rewind_to(state.step)?;
                 (resume.params, state)
             }

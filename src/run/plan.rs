@@ -1,9 +1,8 @@
 //! What a spec resolves to: every arm with every setting, checked.
 
 use super::spec::{
-    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, ReferenceSpec,
-    ScheduleSpec, Selector, SpecError, SpecFile, SupportName, SupportSpec, SweepAxis, TaskKind,
-    TaskSpec, TeacherSpec,
+    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, ReferenceSpec, ScheduleSpec, Selector,
+    SpecError, SpecFile, SupportName, SupportSpec, SweepAxis, TaskKind, TaskSpec, TeacherSpec,
 };
 use crate::distill::target::LabelMix;
 use crate::model::{Loss, MlpInit, MlpShape};

@@ -79,7 +79,8 @@ fn arms(plan: &Plan, results: &Results) -> Vec<data::Arm> {
         }
         seen.push(key);
         let runs = runs_of(&results.runs, &student.arm, student.at, headline(plan));
-        let shown = runs.first().and_then(|r| plan.students.iter().find(|s| s.name == r.name)).unwrap_or(student);
+        let shown =
+            runs.first().and_then(|r| plan.students.iter().find(|s| s.name == r.name)).unwrap_or(student);
         arms.push(data::Arm {
             name: shown.name.clone(),
             label: label(&shown.training, &shown.arm, shown.at, plan),
@@ -119,7 +120,9 @@ fn settings(training: &Training, distill: Option<&DistillSpec>) -> String {
     if let Some(distill) = distill {
         let schedule = match &distill.schedule {
             ScheduleSpec::OneShot => "one-shot".to_owned(),
-            ScheduleSpec::Sequence { checkpoints, .. } => format!("{} checkpoints in sequence", checkpoints.len()),
+            ScheduleSpec::Sequence { checkpoints, .. } => {
+                format!("{} checkpoints in sequence", checkpoints.len())
+            }
             ScheduleSpec::NT { checkpoints, .. } => format!("({}, T)", checkpoints.len()),
             ScheduleSpec::Progressive { .. } => "progressive".to_owned(),
             ScheduleSpec::TillSaturation { .. } => "till saturation".to_owned(),
@@ -250,11 +253,8 @@ fn reference(spec: &ReferenceSpec, runs: &[RunRecord]) -> data::Reference {
             }
         }
         None => {
-            let each: Vec<String> = mine
-                .iter()
-                .filter_map(|r| r.final_accuracy)
-                .map(|a| format!("{:.1}%", 100.0 * a))
-                .collect();
+            let each: Vec<String> =
+                mine.iter().filter_map(|r| r.final_accuracy).map(|a| format!("{:.1}%", 100.0 * a)).collect();
             if each.is_empty() { "not run".to_owned() } else { format!("final accuracy {}", each.join("; ")) }
         }
     };
@@ -343,9 +343,8 @@ fn sweep(plan: &Plan, runs: &[RunRecord], level: f64) -> Option<data::SweepTable
 
 /// Date and time in UTC, to the second.
 fn now() -> String {
-    let seconds = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let seconds =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     // Days to year, month, day: civil_from_days of H. Hinnant, "chrono-compatible low-level date algorithms".
     let z = days + 719_468;
@@ -356,12 +355,7 @@ fn now() -> String {
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
-        time / 3600,
-        time / 60 % 60,
-        time % 60
-    )
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", time / 3600, time / 60 % 60, time % 60)
 }
 
 #[cfg(test)]

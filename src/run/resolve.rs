@@ -127,7 +127,9 @@ impl TeacherRun {
             Selector::Teacher99(wanted) => {
                 let target = wanted.teacher_99 * self.samples_99()? as f64;
                 let found = closest(&|c| Some((c.samples? as f64 - target).abs()));
-                found.map(|(i, _)| i).ok_or_else(|| format!("the steps of the checkpoints of {place} are not known"))
+                found
+                    .map(|(i, _)| i)
+                    .ok_or_else(|| format!("the steps of the checkpoints of {place} are not known"))
             }
         }
     }
@@ -183,15 +185,17 @@ impl TeacherRun {
     /// Stage i follows the checkpoint closest to (i+1) x `stride` teacher samples, up to the final one.
     fn progressive(&self, steps: u64, stride: f64) -> Result<Vec<Stage>, String> {
         let known = || self.checkpoints.iter().map(|c| c.samples);
-        let samples: Vec<u64> = known()
-            .collect::<Option<_>>()
-            .ok_or_else(|| format!("{}: progressive distillation needs a teacher's run folder", self.place))?;
+        let samples: Vec<u64> = known().collect::<Option<_>>().ok_or_else(|| {
+            format!("{}: progressive distillation needs a teacher's run folder", self.place)
+        })?;
         let last = *samples.last().expect("a teacher has checkpoints") as f64;
         let mut stages: Vec<Stage> = Vec::new();
         for i in 1.. {
             let target = stride * i as f64;
             let closest = (0..samples.len())
-                .min_by(|&a, &b| (samples[a] as f64 - target).abs().total_cmp(&(samples[b] as f64 - target).abs()))
+                .min_by(|&a, &b| {
+                    (samples[a] as f64 - target).abs().total_cmp(&(samples[b] as f64 - target).abs())
+                })
                 .expect("a teacher has checkpoints");
             match stages.last_mut() {
                 Some(stage) if stage.checkpoint == closest => stage.steps += steps,

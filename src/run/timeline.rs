@@ -105,11 +105,7 @@ pub fn measure(
 }
 
 /// At most `most` checkpoints: all inside the transition first, the others evenly thinned.
-fn thin(
-    all: Vec<(u64, PathBuf)>,
-    most: usize,
-    accuracy: impl Fn(u64) -> Option<f64>,
-) -> Vec<(u64, PathBuf)> {
+fn thin(all: Vec<(u64, PathBuf)>, most: usize, accuracy: impl Fn(u64) -> Option<f64>) -> Vec<(u64, PathBuf)> {
     if all.len() <= most {
         return all;
     }
@@ -117,8 +113,9 @@ fn thin(
     let (inner, outer): (Vec<_>, Vec<_>) = all.into_iter().partition(|(step, _)| inside(*step));
     let evenly = |list: Vec<(u64, PathBuf)>, most: usize| -> Vec<(u64, PathBuf)> {
         let n = list.len();
-        let keep: std::collections::BTreeSet<usize> =
-            (0..most.min(n)).map(|i| if most == 1 { n - 1 } else { i * (n - 1) / (most.min(n) - 1).max(1) }).collect();
+        let keep: std::collections::BTreeSet<usize> = (0..most.min(n))
+            .map(|i| if most == 1 { n - 1 } else { i * (n - 1) / (most.min(n) - 1).max(1) })
+            .collect();
         list.into_iter().enumerate().filter(|(i, _)| keep.contains(i)).map(|(_, c)| c).collect()
     };
     let inner = evenly(inner, most.saturating_sub(2).max(1));
