@@ -53,7 +53,7 @@ fn figures_have_labels_and_the_right_size() {
             &["|correlation|", "phase transition", "exists only inside the transition", "middle"],
         ),
         ("samples-to-99", &["99% accuracy", "(2,T) from middle (10/10)", "coverage 97.9% with 10 seeds"]),
-        ("sweep-temperature-tau", &["temperature tau", "1e-4", "One-shot", "tuned for every arm"]),
+        ("sweep-temperature-tau", &["temperature tau", "1e-4", "One-shot", "tuned for every arm and value"]),
     ];
     let all = figures::all(&data);
     for (name, texts) in expected {

@@ -206,7 +206,7 @@ pub fn report() -> ReportData {
     let teachers: Vec<RunCurve> =
         seeds.clone().zip(&middles).map(|(s, &m)| run(s, m, 70.0, &mut noise, None)).collect();
     data.arms.push(arm("teacher", "Teacher", "width 1000, lr 0.5, batch 32", ArmKind::Teacher, "", teachers));
-    let students: [(&str, &str, &str, f64, f64, Option<u64>); 6] = [
+    let students = [
         ("ce", "Labels only (CE)", "labels", 14_000.0, 0.75, None),
         ("one-shot", "One-shot", "tau 0, final teacher", 15_000.0, 0.7, None),
         ("two-early", "(2,T) from early", "tau 0, T = 1200", 12_000.0, 0.6, None),

@@ -90,7 +90,7 @@
   const redrawAll = () => charts.forEach((redraw) => redraw());
 
   const axis = (label, values, more = {}) => ({
-    label, values, stroke: css("--fg"), font: FONT, labelFont: FONT, labelSize: 22, labelGap: 2,
+    label, values, size: 34, stroke: css("--fg"), font: FONT, labelFont: FONT, labelSize: 22, labelGap: 2,
     grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1, size: 5 }, ...more,
   });
   const each = (format) => (u, splits) => splits.map((v) => (v == null ? "" : format(v)));
@@ -232,7 +232,7 @@
         },
         axes: [
           state.log ? logAxis("training samples (logarithmic)") : axis("training samples", each(count), { space: 70 }),
-          axis(state.loss ? "loss" : "accuracy", each(state.loss ? small : (v) => Math.round(v * 1000) / 10 + "%"), { size: 58 }),
+          axis(state.loss ? "loss" : "accuracy", each(state.loss ? small : (v) => Math.round(v * 1000) / 10 + "%"), { size: 58, space: 36 }),
         ],
         series: [{}, ...(list.length ? list : [{ arm: data.arms[0] }]).map(({ arm, faint, thin }) => ({
           stroke: colorOf(arm), width: faint ? 1 : thin ? 1.2 : 2.4, alpha: faint ? 0.3 : thin ? 0.75 : 1,
@@ -248,7 +248,7 @@
               ctx.beginPath(); ctx.moveTo(box.left, y); ctx.lineTo(box.left + box.width, y); ctx.stroke();
               ctx.font = FONT.replace("12px", 11 * ratio + "px");
               ctx.textAlign = "right"; ctx.textBaseline = "top";
-              ctx.fillText(`chance ${percent(data.chance)}`, box.left + box.width - 6 * ratio, y + 3 * ratio);
+              ctx.fillText(`chance ${percent(data.chance)}`, box.left + box.width - 6 * ratio, y + 9 * ratio);
             });
           }],
           draw: [(u) => { if (!state.loss) usedMarks(u); }],
@@ -396,7 +396,7 @@
         cursor: { drag: { x: false, y: false }, points: { show: false }, y: false, x: false },
         scales: { x: { time: false, distr: 3, range }, y: { dir: -1, range: [-0.5, rows.length - 0.5] } },
         axes: [
-          logAxis(`training samples to ${data.level} accuracy (logarithmic)`),
+          logAxis(`training samples to ${data.level}` + (width > 560 ? " accuracy (logarithmic)" : "")),
           axis(undefined, each((v) => fit(rows[v]?.label ?? "")), { size, splits: () => rows.map((r, i) => i), filter: (u, s) => s }),
         ],
         series: [{}, { paths: () => null, points: { show: false } }],
@@ -426,7 +426,7 @@
   }
 
   // Interval and median along one direction; open ends are arrows.
-  function whisker(ctx, ratio, s, place, point, [dx, dy]) {
+  function whisker(ctx, ratio, s, place, point, [dx, dy], bar = true) {
     const cap = 4.5 * ratio, stroke = (a, b, width) => { ctx.lineWidth = width * ratio; ctx.beginPath(); ctx.moveTo(...a); ctx.lineTo(...b); ctx.stroke(); };
     const across = (v, r, width) => { const [x, y] = point(v); stroke([x - r * dy, y - r * dx], [x + r * dy, y + r * dx], width); };
     const arrow = (v, r) => symbol(ctx, dx ? "arrow_right" : "arrow_up", ...point(v), r * ratio);
@@ -436,7 +436,7 @@
       across(low, cap, 1.6);
       if (s.high.open) arrow(reachTo, 4.5); else across(reachTo, cap, 1.6);
     }
-    if (s.median.open) arrow(place(s.median), 6.5); else across(place(s.median), 7.5 * ratio, 3.2);
+    if (s.median.open) arrow(place(s.median), 6.5); else if (bar) across(place(s.median), 7.5 * ratio, 3.2);
   }
 
   // ---- sweeps -----------------------------------------------------------------------------------------------------
@@ -478,7 +478,7 @@
               ctx.globalAlpha = 1;
               if (before && !s.median.open) { ctx.lineWidth = 1.8 * ratio; ctx.beginPath(); ctx.moveTo(...before); ctx.lineTo(x, y(s.median)); ctx.stroke(); }
               before = s.median.open ? null : [x, y(s.median)];
-              whisker(ctx, ratio, s, y, (v) => [x, v], [0, 1]);
+              whisker(ctx, ratio, s, y, (v) => [x, v], [0, 1], false);
               if (!s.median.open) symbol(ctx, arm.shape, x, y(s.median), 4.6 * ratio);
               hit(x, y(s.median), `${arm.label}, ${sweep.axis} ${sweep.values[i]}\n${summaryText(s)}\nbest rate ${cell.rate}`);
             });
@@ -520,8 +520,19 @@
   });
   dark.addEventListener("change", redrawAll);
   // Ink on paper, whatever the screen's theme.
-  addEventListener("beforeprint", () => { root.classList.add("force-light"); redrawAll(); });
-  addEventListener("afterprint", () => { root.classList.remove("force-light"); redrawAll(); });
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    root.classList.add("force-light");
+    // Paper cannot be unfolded.
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const details of closed) details.open = true;
+    redrawAll();
+  });
+  addEventListener("afterprint", () => {
+    root.classList.remove("force-light");
+    for (const details of closed) details.open = false;
+    redrawAll();
+  });
   // uPlot paints in a microtask: ready once the first frame is out.
   requestAnimationFrame(() => setTimeout(() => { if (!root.dataset.ready) root.dataset.ready = "true"; }, 0));
 })();

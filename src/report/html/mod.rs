@@ -145,9 +145,7 @@ fn sweep(h: &mut Html, index: usize, table: &super::data::SweepTable) {
         .raw("</h2>\n");
     h.raw("<div class=\"chart\" role=\"img\" data-sweep=\"").text(&index.to_string());
     h.raw("\" aria-label=\"Samples against the setting, one line per arm; the table below has the numbers.\"></div>\n");
-    h.raw("<p class=\"caption\">The learning rate is tuned for every arm and value, labels-only training included. ");
-    h.raw("Symbols: medians at the best rate; whiskers: order-statistic interval; small dots: seeds; arrows: not reached ");
-    h.raw("within the budget. Values are evenly spaced, not to scale.</p>\n");
+    h.raw("<p class=\"caption\">").text(&super::figures::sweep_caption(table)).raw("</p>\n");
     tables::sweep(h, table);
     h.raw("</section>\n");
 }
