@@ -1,4 +1,5 @@
 //! Analysis.
+pub mod bounds;
 pub mod error;
 pub mod fit;
 pub mod fourier;
@@ -6,7 +7,7 @@ pub mod gradient;
 pub mod measure;
 pub mod net;
 mod product;
-use ndarray_linalg as _;
+pub mod recovery;
 pub mod threshold;
 pub mod two_phase;
 pub use error::{Result, TheoryError};

@@ -13,7 +13,7 @@ pub(crate) mod samples;
 mod second;
 mod teacher;
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis, s};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -117,7 +117,7 @@ pub fn bias_grid(k: usize) -> Vec<f64> {
 }
 
 impl Neurons {
-    fn draw(m: usize, d: usize, k: usize, plus: f64, rng: &mut impl Rng) -> Self {
+    pub(crate) fn draw(m: usize, d: usize, k: usize, plus: f64, rng: &mut impl Rng) -> Self {
         let grid = bias_grid(k);
         let signs = if plus == 0.5 {
             Array2::from_shape_simple_fn((m, d), || 1 - 2 * (rng.next_u64() >> 63) as i8)
@@ -158,6 +158,8 @@ pub struct FirstPhase<'a> {
     next_block: u64,
     /// Per source: `sum_s y_s x_sj 1[active]`, `[m, d]`.
     sums: Vec<Array2<f64>>,
+    /// Per source: `sum_s y_s^2 1[active]`, per neuron (networks and functions only).
+    squares: Vec<Array1<f64>>,
     counts: Vec<u64>,
 }
 
@@ -196,7 +198,7 @@ impl<'a> FirstPhase<'a> {
         Self::with_neurons(problem, supervision, drawn, seed, trial, Stream::Batch)
     }
 
-    fn with_neurons(
+    pub(crate) fn with_neurons(
         problem: &'a Problem,
         supervision: Supervision<'a>,
         neurons: Neurons,
@@ -221,6 +223,7 @@ impl<'a> FirstPhase<'a> {
         let sources = evaluators.len().max(1);
         let packed = neurons.packed();
         let sums = vec![Array2::zeros(neurons.signs.dim()); sources];
+        let squares = vec![Array1::zeros(neurons.signs.nrows()); sources];
         Ok(Self {
             problem,
             supervision,
@@ -232,6 +235,7 @@ impl<'a> FirstPhase<'a> {
             stream,
             next_block: 0,
             sums,
+            squares,
             counts: vec![0; sources],
         })
     }
@@ -262,7 +266,11 @@ impl<'a> FirstPhase<'a> {
                         .map(|i| self.value_block(source, first + i, block_samples(share, i)))
                         .collect();
                     for part in parts {
-                        self.sums[source].zip_mut_with(&part?, |s, &p| *s += f64::from(p));
+                        let part = part?;
+                        let (sums, squares) = part.view().split_at(Axis(1), self.problem.d);
+                        self.sums[source].zip_mut_with(&sums, |s, &p| *s += f64::from(p));
+                        self.squares[source]
+                            .zip_mut_with(&squares.column(0), |s, &p| *s += f64::from(p));
                     }
                 }
             }
@@ -317,13 +325,19 @@ impl<'a> FirstPhase<'a> {
     fn value_block(&self, source: usize, index: u64, samples: usize) -> Result<Array2<f32>> {
         let block = self.draw(index, samples);
         let all: Vec<usize> = (0..self.problem.d).collect();
-        let mut x = block.unpack(&all);
+        let mut x = Array2::<f32>::zeros((samples, self.problem.d + 1));
+        x.slice_mut(s![.., ..self.problem.d])
+            .assign(&block.unpack(&all));
         let values: Vec<f32> = match self.supervision {
-            Supervision::Function(f) => x
-                .rows()
-                .into_iter()
-                .map(|r| f(&r.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()) as f32)
-                .collect(),
+            Supervision::Function(f) => {
+                let point = |r: ndarray::ArrayView1<f32>| {
+                    r.iter()
+                        .take(self.problem.d)
+                        .map(|&v| f64::from(v))
+                        .collect::<Vec<_>>()
+                };
+                x.rows().into_iter().map(|r| f(&point(r)) as f32).collect()
+            }
             _ => self.evaluators[source].values(&block),
         };
         if values.iter().any(|v| !v.is_finite()) {
@@ -333,6 +347,8 @@ impl<'a> FirstPhase<'a> {
             });
         }
         for (mut row, v) in x.rows_mut().into_iter().zip(values) {
+            // The last column becomes the squared value.
+            row[self.problem.d] = v;
             row *= v;
         }
         Ok(product(&self.activity(&block), &x))
@@ -364,6 +380,12 @@ impl<'a> FirstPhase<'a> {
     /// `-dL/dw_ij` per unit output weight (mean over the batch), of the first source.
     pub fn gradient(&self) -> Array2<f64> {
         &self.sums[0] / self.counts[0].max(1) as f64
+    }
+
+    /// `E[y^2 1[active]]` per neuron, of the first source; `P(active)` is not tracked for labels, where this is `None`.
+    pub(crate) fn second_moments(&self) -> Option<Array1<f64>> {
+        let labels = matches!(self.supervision, Supervision::Labels);
+        (!labels).then(|| &self.squares[0] / self.counts[0].max(1) as f64)
     }
 
     /// Ranking score: `|gradient|`, or the root of the sum of squares over a pool.
