@@ -1,5 +1,6 @@
 //! Analysis.
 pub mod bounds;
+pub mod compare;
 pub mod error;
 pub mod fit;
 pub mod fourier;
