@@ -16,7 +16,7 @@ pub struct ReluNet {
 }
 
 impl ReluNet {
-    /// `w` is `[m, d]`, `b` and `a` have length `m`. Errors: sizes that disagree, an empty layer, anything not finite.
+    /// `w` is `[m, d]`, `b` and `a` have length `m`. Errors: sizes that disagree, an empty layer, anything not finite or above 1e15.
     ///
     /// ```
     /// use curricle_theory::net::ReluNet;
@@ -36,16 +36,27 @@ impl ReluNet {
         }
         for (what, found) in [("hidden biases", b.len()), ("output weights", a.len())] {
             if found != w.nrows() {
-                return Err(TheoryError::Shape { what, expected: w.nrows(), found });
+                return Err(TheoryError::Shape {
+                    what,
+                    expected: w.nrows(),
+                    found,
+                });
             }
         }
-        if !w.iter().chain(&b).chain(&a).chain([&output_bias]).all(|v| v.is_finite()) {
+        // Far beyond any trained weight, and far enough from overflow for every sum and square in this crate.
+        let sane = |v: &f64| v.abs() <= 1e15;
+        if !w.iter().chain(&b).chain(&a).chain([&output_bias]).all(sane) {
             return Err(TheoryError::NotFinite {
-                what: "a network weight",
+                what: "a network weight (or above 1e15)",
                 instead: "use a checkpoint from before the divergence",
             });
         }
-        Ok(Self { w, b, a, c: output_bias })
+        Ok(Self {
+            w,
+            b,
+            a,
+            c: output_bias,
+        })
     }
 
     /// Input dimension d.
@@ -82,13 +93,26 @@ impl ReluNet {
     pub fn evaluate(&self, x: &[f64]) -> Result<f64> {
         self.check_dimension(x.len())?;
         let z = self.w.dot(&ArrayView1::from(x)) + &self.b;
-        Ok(z.iter().zip(&self.a).map(|(z, a)| a * z.max(0.0)).sum::<f64>() + self.c)
+        Ok(z.iter()
+            .zip(&self.a)
+            .map(|(z, a)| a * z.max(0.0))
+            .sum::<f64>()
+            + self.c)
     }
 
     /// `sum_i |a_i| (|w_i|_1 + |b_i|) + |c|`, an upper bound of `sup |f|` over the cube.
     pub fn sup_bound(&self) -> f64 {
-        let norms = self.w.rows().into_iter().map(|r| r.iter().map(|v| v.abs()).sum::<f64>());
-        norms.zip(&self.b).zip(&self.a).map(|((w, b), a)| a.abs() * (w + b.abs())).sum::<f64>() + self.c.abs()
+        let norms = self
+            .w
+            .rows()
+            .into_iter()
+            .map(|r| r.iter().map(|v| v.abs()).sum::<f64>());
+        norms
+            .zip(&self.b)
+            .zip(&self.a)
+            .map(|((w, b), a)| a.abs() * (w + b.abs()))
+            .sum::<f64>()
+            + self.c.abs()
     }
 
     /// Copy with every hidden weight whose size is at most `relative` times the largest of its neuron set to zero.
@@ -98,7 +122,9 @@ impl ReluNet {
         let mut net = self.clone();
         for mut row in net.w.rows_mut() {
             let largest = row.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            row.iter_mut().filter(|v| v.abs() <= relative * largest).for_each(|v| *v = 0.0);
+            row.iter_mut()
+                .filter(|v| v.abs() <= relative * largest)
+                .for_each(|v| *v = 0.0);
         }
         net
     }
@@ -106,7 +132,10 @@ impl ReluNet {
     /// Copy with every hidden weight of size at most `negligible` set to zero.
     pub(crate) fn thresholded(&self, negligible: f64) -> Self {
         let mut net = self.clone();
-        net.w.iter_mut().filter(|v| v.abs() <= negligible).for_each(|v| *v = 0.0);
+        net.w
+            .iter_mut()
+            .filter(|v| v.abs() <= negligible)
+            .for_each(|v| *v = 0.0);
         net
     }
 

@@ -13,7 +13,7 @@ pub(crate) mod samples;
 mod second;
 mod teacher;
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis, s};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,10 @@ impl Problem {
             );
         }
         if d % 2 == 1 && support.len() % 2 == 1 {
-            return Err(TheoryError::NoFirstOrderSignal { d, k: support.len() });
+            return Err(TheoryError::NoFirstOrderSignal {
+                d,
+                k: support.len(),
+            });
         }
         Ok(Self { d, support })
     }
@@ -108,18 +111,22 @@ pub struct Neurons {
 /// `4k` biases at the centres of equal cells of (-1, 1): `-1 + (l + 1/2)/(2k)`. After the first phase `<w, x>` has `k+1` values `1/k`
 /// apart on the support, so there is a knot on either side of each.
 pub fn bias_grid(k: usize) -> Vec<f64> {
-    (0..4 * k).map(|l| -1.0 + (l as f64 + 0.5) / (2 * k) as f64).collect()
+    (0..4 * k)
+        .map(|l| -1.0 + (l as f64 + 0.5) / (2 * k) as f64)
+        .collect()
 }
 
 impl Neurons {
-    fn draw(m: usize, d: usize, k: usize, plus: f64, rng: &mut impl Rng) -> Self {
+    pub(crate) fn draw(m: usize, d: usize, k: usize, plus: f64, rng: &mut impl Rng) -> Self {
         let grid = bias_grid(k);
         let signs = if plus == 0.5 {
             Array2::from_shape_simple_fn((m, d), || 1 - 2 * (rng.next_u64() >> 63) as i8)
         } else {
             Array2::from_shape_simple_fn((m, d), || if unit(rng) < plus { 1 } else { -1 })
         };
-        let biases = (0..m).map(|_| grid[(rng.next_u64() % grid.len() as u64) as usize]).collect();
+        let biases = (0..m)
+            .map(|_| grid[(rng.next_u64() % grid.len() as u64) as usize])
+            .collect();
         Self { signs, biases }
     }
 
@@ -151,6 +158,8 @@ pub struct FirstPhase<'a> {
     next_block: u64,
     /// Per source: `sum_s y_s x_sj 1[active]`, `[m, d]`.
     sums: Vec<Array2<f64>>,
+    /// Per source: `sum_s y_s^2 1[active]`, per neuron (networks and functions only).
+    squares: Vec<Array1<f64>>,
     counts: Vec<u64>,
 }
 
@@ -189,7 +198,7 @@ impl<'a> FirstPhase<'a> {
         Self::with_neurons(problem, supervision, drawn, seed, trial, Stream::Batch)
     }
 
-    fn with_neurons(
+    pub(crate) fn with_neurons(
         problem: &'a Problem,
         supervision: Supervision<'a>,
         neurons: Neurons,
@@ -203,13 +212,18 @@ impl<'a> FirstPhase<'a> {
             Supervision::Labels | Supervision::Function(_) => &[],
         };
         if matches!(supervision, Supervision::Pool([])) {
-            return Err(TheoryError::Shape { what: "pooled checkpoints", expected: 1, found: 0 });
+            return Err(TheoryError::Shape {
+                what: "pooled checkpoints",
+                expected: 1,
+                found: 0,
+            });
         }
         nets.iter().try_for_each(|n| n.check_dimension(problem.d))?;
         let evaluators: Vec<_> = nets.iter().map(Evaluator::new).collect();
         let sources = evaluators.len().max(1);
         let packed = neurons.packed();
         let sums = vec![Array2::zeros(neurons.signs.dim()); sources];
+        let squares = vec![Array1::zeros(neurons.signs.nrows()); sources];
         Ok(Self {
             problem,
             supervision,
@@ -221,6 +235,7 @@ impl<'a> FirstPhase<'a> {
             stream,
             next_block: 0,
             sums,
+            squares,
             counts: vec![0; sources],
         })
     }
@@ -228,7 +243,12 @@ impl<'a> FirstPhase<'a> {
     /// Adds `samples` fresh samples to the batch (split evenly over the sources of a pool, rounded up).
     pub fn extend(&mut self, samples: u64) -> Result<()> {
         if samples > 1 << 40 {
-            return out_of_range("batch", samples, "up to 2^40", "no machine finishes that; use `bounds`");
+            return out_of_range(
+                "batch",
+                samples,
+                "up to 2^40",
+                "no machine finishes that; use `bounds`",
+            );
         }
         let sources = self.sums.len() as u64;
         for source in 0..self.sums.len() {
@@ -246,7 +266,11 @@ impl<'a> FirstPhase<'a> {
                         .map(|i| self.value_block(source, first + i, block_samples(share, i)))
                         .collect();
                     for part in parts {
-                        self.sums[source].zip_mut_with(&part?, |s, &p| *s += f64::from(p));
+                        let part = part?;
+                        let (sums, squares) = part.view().split_at(Axis(1), self.problem.d);
+                        self.sums[source].zip_mut_with(&sums, |s, &p| *s += f64::from(p));
+                        self.squares[source]
+                            .zip_mut_with(&squares.column(0), |s, &p| *s += f64::from(p));
                     }
                 }
             }
@@ -258,7 +282,10 @@ impl<'a> FirstPhase<'a> {
 
     fn draw(&self, index: u64, samples: usize) -> Block {
         let mut block = Block::new(self.problem.d);
-        block.fill(&mut generator(self.seed, self.trial, self.stream, index), samples);
+        block.fill(
+            &mut generator(self.seed, self.trial, self.stream, index),
+            samples,
+        );
         block
     }
 
@@ -272,11 +299,23 @@ impl<'a> FirstPhase<'a> {
                 let block = self.draw(first + i, block_samples(share, i));
                 let valid = block.valid();
                 let y = block.parity(&self.problem.support);
-                let agree: Vec<[u64; WORDS]> =
-                    block.columns.iter().map(|c| std::array::from_fn(|w| c[w] ^ y[w])).collect();
+                let agree: Vec<[u64; WORDS]> = block
+                    .columns
+                    .iter()
+                    .map(|c| std::array::from_fn(|w| c[w] ^ y[w]))
+                    .collect();
                 for (neuron, mut row) in self.packed.iter().zip(sums.rows_mut()) {
                     let sums = row.as_slice_mut().unwrap_or(&mut []);
-                    kernel::signed_sums(&block, &valid, &agree, neuron, NeuronSums { active: &mut 0, sums });
+                    kernel::signed_sums(
+                        &block,
+                        &valid,
+                        &agree,
+                        neuron,
+                        NeuronSums {
+                            active: &mut 0,
+                            sums,
+                        },
+                    );
                 }
                 sums
             })
@@ -286,13 +325,19 @@ impl<'a> FirstPhase<'a> {
     fn value_block(&self, source: usize, index: u64, samples: usize) -> Result<Array2<f32>> {
         let block = self.draw(index, samples);
         let all: Vec<usize> = (0..self.problem.d).collect();
-        let mut x = block.unpack(&all);
+        let mut x = Array2::<f32>::zeros((samples, self.problem.d + 1));
+        x.slice_mut(s![.., ..self.problem.d])
+            .assign(&block.unpack(&all));
         let values: Vec<f32> = match self.supervision {
-            Supervision::Function(f) => x
-                .rows()
-                .into_iter()
-                .map(|r| f(&r.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()) as f32)
-                .collect(),
+            Supervision::Function(f) => {
+                let point = |r: ndarray::ArrayView1<f32>| {
+                    r.iter()
+                        .take(self.problem.d)
+                        .map(|&v| f64::from(v))
+                        .collect::<Vec<_>>()
+                };
+                x.rows().into_iter().map(|r| f(&point(r)) as f32).collect()
+            }
             _ => self.evaluators[source].values(&block),
         };
         if values.iter().any(|v| !v.is_finite()) {
@@ -302,6 +347,8 @@ impl<'a> FirstPhase<'a> {
             });
         }
         for (mut row, v) in x.rows_mut().into_iter().zip(values) {
+            // The last column becomes the squared value.
+            row[self.problem.d] = v;
             row *= v;
         }
         Ok(product(&self.activity(&block), &x))
@@ -313,7 +360,9 @@ impl<'a> FirstPhase<'a> {
         let mut activity = Array2::<f32>::zeros((self.packed.len(), block.samples));
         for (neuron, mut row) in self.packed.iter().zip(activity.rows_mut()) {
             let bits = kernel::active(block, &valid, neuron);
-            row.iter_mut().enumerate().for_each(|(s, v)| *v = (bits[s / 64] >> (s % 64) & 1) as f32);
+            row.iter_mut()
+                .enumerate()
+                .for_each(|(s, v)| *v = (bits[s / 64] >> (s % 64) & 1) as f32);
         }
         activity
     }
@@ -331,6 +380,12 @@ impl<'a> FirstPhase<'a> {
     /// `-dL/dw_ij` per unit output weight (mean over the batch), of the first source.
     pub fn gradient(&self) -> Array2<f64> {
         &self.sums[0] / self.counts[0].max(1) as f64
+    }
+
+    /// `E[y^2 1[active]]` per neuron, of the first source; `P(active)` is not tracked for labels, where this is `None`.
+    pub(crate) fn second_moments(&self) -> Option<Array1<f64>> {
+        let labels = matches!(self.supervision, Supervision::Labels);
+        (!labels).then(|| &self.squares[0] / self.counts[0].max(1) as f64)
     }
 
     /// Ranking score: `|gradient|`, or the root of the sum of squares over a pool.
@@ -406,7 +461,13 @@ fn top_k(scores: &[f64], k: usize) -> Vec<usize> {
 }
 
 fn separated(scores: &[f64], inside: &[bool]) -> bool {
-    let of = |want: bool| scores.iter().zip(inside).filter(move |(_, i)| **i == want).map(|(s, _)| *s);
+    let of = |want: bool| {
+        scores
+            .iter()
+            .zip(inside)
+            .filter(move |(_, i)| **i == want)
+            .map(|(s, _)| *s)
+    };
     of(true).fold(f64::INFINITY, f64::min) > of(false).fold(f64::NEG_INFINITY, f64::max)
 }
 
@@ -420,7 +481,9 @@ fn rank(scores: &Array2<f64>, support: &[usize]) -> Ranking {
     for row in scores.rows() {
         let row = row.to_vec();
         right += usize::from(separated(&row, &inside));
-        top_k(&row, support.len()).into_iter().for_each(|j| votes[j] += 1.0);
+        top_k(&row, support.len())
+            .into_iter()
+            .for_each(|j| votes[j] += 1.0);
         pooled.iter_mut().zip(&row).for_each(|(p, s)| *p += s * s);
     }
     Ranking {
