@@ -641,6 +641,56 @@ unsafe fn large_batch_pass<S: Simd, const R: usize, const N: usize>(pass: &Large
     }
 }
 
+/// Many independent multiply-adds in registers; returns their number.
+#[inline(always)]
+unsafe fn peak_multiply_adds<S: Simd>() -> usize {
+    const CHAINS: usize = 12;
+    const ROUNDS: usize = 4096;
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let factor = S::splat(std::hint::black_box(0.5));
+        let mut acc = [factor; CHAINS];
+        for _ in 0..ROUNDS {
+            for acc in &mut acc {
+                *acc = acc.fma(factor, factor);
+            }
+        }
+        let total = acc.into_iter().reduce(|a, b| a.add(b)).map(|v| v.sum());
+        std::hint::black_box(total);
+    }
+    CHAINS * ROUNDS
+}
+
+/// Look-ups as in the product, in tables that fit the first-level cache; returns their number. `tables` has 256 vectors.
+#[inline(always)]
+unsafe fn peak_look_ups<S: Simd, const N: usize>(tables: *mut f32) -> usize {
+    const ROUNDS: usize = 64;
+    let indices: [u8; 16 * CHUNK] = std::array::from_fn(|i| (i * 7 % ENTRIES * 8) as u8);
+    // SAFETY: 16 tables of 16 vectors, indices for each.
+    unsafe {
+        let mut acc = [S::splat(0.0); N];
+        for _ in 0..ROUNDS {
+            acc = look_up::<S, N, false>(acc, std::hint::black_box(&indices).as_ptr(), 16, tables);
+        }
+        let total = acc.into_iter().reduce(|a, b| a.add(b)).map(|v| v.sum());
+        std::hint::black_box(total);
+    }
+    ROUNDS * 16 * N
+}
+
+/// Reads and writes `count` vectors.
+#[inline(always)]
+unsafe fn peak_stream<S: Simd>(data: *mut f32, count: usize) {
+    // SAFETY: the caller passes `count` vectors.
+    unsafe {
+        let one = S::splat(std::hint::black_box(1.0));
+        for i in 0..count {
+            let at = data.add(i * LANES);
+            S::load(at).mul(one).store(at);
+        }
+    }
+}
+
 /// The kernels of one instruction set.
 #[derive(Clone, Copy)]
 pub struct Kernels {
@@ -652,6 +702,9 @@ pub struct Kernels {
     pub inner_pass: unsafe fn(&mut StepPass),
     pub forward_pass: unsafe fn(&mut ForwardPass),
     pub large_batch_pass: [unsafe fn(&LargeBatchPass); ROWS.len()],
+    pub peak_multiply_adds: unsafe fn() -> usize,
+    pub peak_look_ups: unsafe fn(*mut f32) -> usize,
+    pub peak_stream: unsafe fn(*mut f32, usize),
     /// Samples per sub-block to aim at.
     pub sub_block: usize,
 }
@@ -708,6 +761,24 @@ macro_rules! kernels {
                 unsafe { super::large_batch_pass::<$simd, R, $look_up>(pass) }
             }
 
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn peak_multiply_adds() -> usize {
+                // SAFETY: the caller has the instruction set.
+                unsafe { super::peak_multiply_adds::<$simd>() }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn peak_look_ups(tables: *mut f32) -> usize {
+                // SAFETY: the caller passes 256 vectors.
+                unsafe { super::peak_look_ups::<$simd, $look_up>(tables) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn peak_stream(data: *mut f32, count: usize) {
+                // SAFETY: the caller passes `count` vectors.
+                unsafe { super::peak_stream::<$simd>(data, count) }
+            }
+
             pub const KERNELS: Kernels = Kernels {
                 prepare,
                 block_pass,
@@ -721,6 +792,9 @@ macro_rules! kernels {
                     large_batch_pass::<8>,
                     large_batch_pass::<16>,
                 ],
+                peak_multiply_adds,
+                peak_look_ups,
+                peak_stream,
                 sub_block: $sub,
             };
         }

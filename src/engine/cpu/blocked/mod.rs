@@ -24,12 +24,14 @@
 //! block boundaries and so changes the rounding. Instruction sets differ in rounding too.
 
 mod block;
+mod floor;
 mod kernels;
 mod layout;
 mod simd;
 mod threads;
 mod train;
 
+pub use floor::{Floor, Peaks};
 pub use simd::Isa;
 
 use super::super::{Steps, StepsResult};

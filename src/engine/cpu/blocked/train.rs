@@ -128,7 +128,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Batches that fit a block: delayed rank-1 updates.
     fn blocks(&mut self) {
-        let Context { steps, plan, kernels, d, .. } = *self.context;
+        let Context { steps, plan, kernels, .. } = *self.context;
         let Plan { batch, sub, block, .. } = plan;
         let total = steps.rates.len() * batch;
         let slots = Slots { base: pointer(self.share.slots), tiles: self.tiles, sub };
