@@ -58,6 +58,9 @@ pub struct MlpBench {
     /// Instruction set: portable, avx2 or avx512; the widest by default.
     #[arg(long, value_parser = parse_isa)]
     pub isa: Option<Isa>,
+    /// Count time on the processor instead of elapsed time (Linux; meaningful where every student has one thread).
+    #[arg(long, hide = true)]
+    pub cpu_time: bool,
     /// Samples per block, for tuning.
     #[arg(long, hide = true)]
     pub block: Option<usize>,
@@ -230,9 +233,9 @@ impl Setting {
             let mut rates = Vec::new();
             let mut torch: Vec<(f64, f64)> = Vec::new();
             let mut torch_version = None;
-            inputs.run(&mut students, kind, self, Duration::from_millis(100));
+            inputs.run(&mut students, kind, self, Duration::from_millis(100), options.cpu_time);
             for _ in 0..ROUNDS {
-                rates.push(inputs.run(&mut students, kind, self, round));
+                rates.push(inputs.run(&mut students, kind, self, round, options.cpu_time));
                 if let Some(python) = &options.pytorch {
                     let run = |processes: usize| self.pytorch(python, kind, processes, options.seconds / ROUNDS as f64);
                     let (rate, version) = run(1)?;
@@ -363,6 +366,14 @@ impl Case {
     }
 }
 
+/// Seconds this thread has spent on a processor; elapsed time where the system does not tell.
+fn processor_seconds(since: Instant) -> f64 {
+    std::fs::read_to_string("/proc/thread-self/schedstat")
+        .ok()
+        .and_then(|line| line.split(' ').next()?.parse::<f64>().ok())
+        .map_or_else(|| since.elapsed().as_secs_f64(), |ns| ns * 1e-9)
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -409,7 +420,14 @@ impl Inputs {
     }
 
     /// Steps (samples, for logits) per second, summed over the students, in about `duration`.
-    fn run(&self, students: &mut [Student], kind: Kind, setting: Setting, duration: Duration) -> f64 {
+    fn run(
+        &self,
+        students: &mut [Student],
+        kind: Kind,
+        setting: Setting,
+        duration: Duration,
+        cpu_time: bool,
+    ) -> f64 {
         let (side_by_side, _) = setting.split();
         let steps = Steps {
             samples: &self.samples,
@@ -426,6 +444,7 @@ impl Inputs {
                 .map(|students| {
                     scope.spawn(|| {
                         let start = Instant::now();
+                        let on_cpu = processor_seconds(start);
                         let mut done = 0;
                         let mut logits = vec![0.0; self.samples.len() * 2];
                         while start.elapsed() < duration {
@@ -439,7 +458,12 @@ impl Inputs {
                                 }
                             }
                         }
-                        done as f64 / start.elapsed().as_secs_f64()
+                        let seconds = if cpu_time {
+                            processor_seconds(start) - on_cpu
+                        } else {
+                            start.elapsed().as_secs_f64()
+                        };
+                        done as f64 / seconds
                     })
                 })
                 .collect();

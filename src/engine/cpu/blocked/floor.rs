@@ -67,15 +67,17 @@ impl Peaks {
     }
 }
 
-/// Work per second: the best of several rounds, because the machine may be shared.
+/// Work per second: the best of many short rounds, because the machine may be shared.
 fn rate(barrier: &Barrier, duration: Duration, mut work: impl FnMut() -> f64) -> f64 {
     work();
     barrier.wait();
+    let begin = Instant::now();
     let mut best = 0.0f64;
-    for _ in 0..5 {
+    while begin.elapsed() < duration {
+        // Short enough to fall between two interruptions now and then.
         let start = Instant::now();
         let mut done = 0.0;
-        while start.elapsed() < duration / 5 {
+        while start.elapsed() < Duration::from_micros(300) {
             done += work();
         }
         best = best.max(done / start.elapsed().as_secs_f64());
