@@ -14,22 +14,27 @@ use crate::task::Samples;
 pub struct Slots {
     /// First f32; 64-byte aligned.
     pub base: *mut f32,
-    /// Tiles of the thread.
-    pub tiles: usize,
     /// Samples per sub-block.
     pub sub: usize,
+    /// For every sample of a block, the distance of its slot in tile 0 from `base`, in f32 (a table, because divisions by the
+    /// sub-block's length would cost as much as the look-ups).
+    pub offsets: *const usize,
 }
 
 impl Slots {
+    /// The table behind `offsets` for a thread with `tiles` tiles.
+    pub fn offsets(block: usize, sub: usize, tiles: usize) -> Vec<usize> {
+        (0..block).map(|s| (s / sub * tiles * sub + s % sub) * LANES).collect()
+    }
+
     /// The slot of sample s in tile t.
     ///
     /// # Safety
     /// Both must lie inside the storage behind `base`.
     #[inline(always)]
     unsafe fn slot(self, t: usize, s: usize) -> *mut f32 {
-        let index = (s / self.sub * self.tiles + t) * self.sub + s % self.sub;
         // SAFETY: the caller stays inside.
-        unsafe { self.base.add(index * LANES) }
+        unsafe { self.base.add(*self.offsets.add(s) + t * self.sub * LANES) }
     }
 }
 
@@ -214,9 +219,15 @@ unsafe fn product_chunk<S: Simd, const T: usize, const N: usize>(
         };
         let count = block.samples - first;
         for (j, z) in z.into_iter().enumerate() {
-            for (i, z) in z.into_iter().enumerate() {
-                if i < count {
+            if count >= N {
+                for (i, z) in z.into_iter().enumerate() {
                     take(j, first + i, z);
+                }
+            } else {
+                for (i, z) in z.into_iter().enumerate() {
+                    if i < count {
+                        take(j, first + i, z);
+                    }
                 }
             }
         }
@@ -236,7 +247,8 @@ unsafe fn update_tiles<S: Simd, const T: usize, const N: usize>(
     unsafe {
         let groups = block.samples.div_ceil(GROUP);
         let apart = groups * ENTRIES * LANES;
-        let row = |j: usize, r: usize| w.add((j * (d + 1) + r) * LANES);
+        // Wrapping, because the rows to prefetch may lie past the end.
+        let row = |j: usize, r: usize| w.wrapping_add((j * (d + 1) + r) * LANES);
         let scaled = scale != 1.0;
         let factor = S::splat(scale);
         for chunk in 0..d.div_ceil(CHUNK) {
@@ -245,9 +257,25 @@ unsafe fn update_tiles<S: Simd, const T: usize, const N: usize>(
                 if first >= d {
                     break;
                 }
-                let count = d - first;
                 let indices = block.update.as_ptr().add(chunk * groups * CHUNK + part);
                 let mut acc = [[S::splat(0.0); N]; T];
+                if first + N <= d {
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            *acc = S::load(row(j, first + i));
+                            S::prefetch(row(T + j, first + i));
+                        }
+                    }
+                    acc = look_up::<S, T, N, true>(acc, indices, groups, tables, apart);
+                    for (j, acc) in acc.into_iter().enumerate() {
+                        for (i, acc) in acc.into_iter().enumerate() {
+                            let acc = if scaled { acc.mul(factor) } else { acc };
+                            acc.store(row(j, first + i));
+                        }
+                    }
+                    continue;
+                }
+                let count = d - first;
                 for (j, acc) in acc.iter_mut().enumerate() {
                     for (i, acc) in acc.iter_mut().enumerate() {
                         if i < count {
@@ -307,7 +335,9 @@ unsafe fn block_tiles<S: Simd, const T: usize, const N: usize, const M: usize>(p
                 for g in 0..update_groups {
                     let mut deltas = [S::splat(0.0); GROUP];
                     for (b, delta) in deltas.iter_mut().enumerate().take(block.samples - g * GROUP) {
-                        *delta = S::load(slots.slot(t + j, g * GROUP + b));
+                        let slot = slots.slot(t + j, g * GROUP + b);
+                        *delta = S::load(slot);
+                        S::prefetch(slot.wrapping_add(T * slots.sub * LANES));
                     }
                     build_table(deltas, pass.tables.add((j * update_groups + g) * ENTRIES * LANES));
                 }

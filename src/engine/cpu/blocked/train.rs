@@ -131,7 +131,8 @@ impl Worker<'_> {
         let Context { steps, plan, kernels, .. } = *self.context;
         let Plan { batch, sub, block, .. } = plan;
         let total = steps.rates.len() * batch;
-        let slots = Slots { base: pointer(self.share.slots), tiles: self.tiles, sub };
+        let offsets = Slots::offsets(block, sub, self.tiles);
+        let slots = Slots { base: pointer(self.share.slots), sub, offsets: offsets.as_ptr() };
         let mut current = Block::default();
         let mut previous = Block::default();
         let mut scale = 1.0;
