@@ -143,7 +143,9 @@ fn mlp(options: &MlpBench) -> anyhow::Result<()> {
     };
     let settings = match options.width {
         Some(width) => vec![one(width, options.students, threads)],
-        None => vec![one(50_000, 1, threads), one(1000, 1, 1), one(100, 1, 1), one(100, threads as u32, threads)],
+        None => {
+            vec![one(50_000, 1, threads), one(1000, 1, 1), one(100, 1, 1), one(100, threads as u32, threads)]
+        }
     };
     let isa = options.isa.unwrap_or_else(Isa::detect);
     let mut cases = Vec::new();
@@ -160,7 +162,8 @@ fn mlp(options: &MlpBench) -> anyhow::Result<()> {
 /// Name of the processor, where the system tells.
 fn device() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+    let model =
+        cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{}, {cores} threads", model.unwrap_or(std::env::consts::ARCH))
 }
@@ -237,7 +240,9 @@ impl Setting {
             for _ in 0..ROUNDS {
                 rates.push(inputs.run(&mut students, kind, self, round, options.cpu_time));
                 if let Some(python) = &options.pytorch {
-                    let run = |processes: usize| self.pytorch(python, kind, processes, options.seconds / ROUNDS as f64);
+                    let run = |processes: usize| {
+                        self.pytorch(python, kind, processes, options.seconds / ROUNDS as f64)
+                    };
                     let (rate, version) = run(1)?;
                     let side = if self.students > 1 { run(self.students)?.0 } else { rate };
                     torch.push((rate, side));
@@ -250,10 +255,10 @@ impl Setting {
                 Kind::Plain => None,
             };
             let rate = median(rates.clone());
-            let bound =
-                floor.map_or(f64::NAN, |floor| floor.steps_per_second() * side_by_side as f64);
+            let bound = floor.map_or(f64::NAN, |floor| floor.steps_per_second() * side_by_side as f64);
             let ratio = |side: fn(&(f64, f64)) -> f64| {
-                (!torch.is_empty()).then(|| median(rates.iter().zip(&torch).map(|(a, b)| a / side(b)).collect()))
+                (!torch.is_empty())
+                    .then(|| median(rates.iter().zip(&torch).map(|(a, b)| a / side(b)).collect()))
             };
             let case = Case {
                 name: kind.name().into(),
@@ -270,7 +275,8 @@ impl Setting {
                     memory_microseconds: f.memory_seconds * 1e6,
                     peaks,
                 }),
-                pytorch_steps_per_second: (!torch.is_empty()).then(|| median(torch.iter().map(|t| t.0).collect())),
+                pytorch_steps_per_second: (!torch.is_empty())
+                    .then(|| median(torch.iter().map(|t| t.0).collect())),
                 ratio: ratio(|t| t.0),
                 ratio_to_pytorch_processes: if self.students > 1 { ratio(|t| t.1) } else { None },
                 pytorch: torch_version,
@@ -282,7 +288,13 @@ impl Setting {
     }
 
     /// PyTorch's steps per second, summed over `processes` processes that share the students, and its version.
-    fn pytorch(self, python: &Path, kind: Kind, processes: usize, seconds: f64) -> anyhow::Result<(f64, String)> {
+    fn pytorch(
+        self,
+        python: &Path,
+        kind: Kind,
+        processes: usize,
+        seconds: f64,
+    ) -> anyhow::Result<(f64, String)> {
         let script = std::env::temp_dir().join(format!("curricle-bench-{}.py", std::process::id()));
         std::fs::write(&script, include_str!("../../benches/pytorch_mlp.py"))?;
         let children: Vec<_> = (0..processes)
@@ -415,7 +427,8 @@ impl Inputs {
         let steps = (samples_per_call / setting.batch).clamp(4, 16_384);
         let task = BooleanTask::parity(setting.d, setting.d.min(6), &Support::First).expect("k is at most d");
         let samples = task.samples(1, Stream::new(Purpose::Data, 0), 0, steps * setting.batch);
-        let targets = samples.labels.iter().flat_map(|&l| if l == 0 { [1.0, 0.0] } else { [0.0, 1.0] }).collect();
+        let targets =
+            samples.labels.iter().flat_map(|&l| if l == 0 { [1.0, 0.0] } else { [0.0, 1.0] }).collect();
         Self { samples, targets, rates: vec![0.005; steps] }
     }
 

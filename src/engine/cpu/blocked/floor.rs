@@ -63,7 +63,11 @@ impl Peaks {
             spawned.into_iter().map(|t| t.join().expect("measuring does not panic")).collect()
         });
         let mean = |f: fn(&Self) -> f64| all.iter().map(f).sum::<f64>() / threads as f64;
-        Self { multiply_adds: mean(|p| p.multiply_adds), look_ups: mean(|p| p.look_ups), bytes: mean(|p| p.bytes) }
+        Self {
+            multiply_adds: mean(|p| p.multiply_adds),
+            look_ups: mean(|p| p.look_ups),
+            bytes: mean(|p| p.bytes),
+        }
     }
 }
 

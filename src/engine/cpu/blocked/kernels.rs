@@ -234,7 +234,7 @@ unsafe fn product_chunk<S: Simd, const T: usize, const N: usize>(
     }
 }
 
-/// W -= sum_s delta_s x_s^T for T tiles, then x scale, from update tables.
+/// W -= sum_s delta_s x_s^T for T tiles, then x scale, from update tables; `far` prefetches the next tiles.
 #[inline(always)]
 unsafe fn update_tiles<S: Simd, const T: usize, const N: usize>(
     w: *mut f32,
@@ -242,6 +242,7 @@ unsafe fn update_tiles<S: Simd, const T: usize, const N: usize>(
     block: &Block,
     tables: *const f32,
     scale: f32,
+    far: bool,
 ) {
     // SAFETY: `w` has T x (d + 1) vectors; the block has indices for every chunk of coordinates.
     unsafe {
@@ -261,16 +262,23 @@ unsafe fn update_tiles<S: Simd, const T: usize, const N: usize>(
                 let mut acc = [[S::splat(0.0); N]; T];
                 if first + N <= d {
                     for (j, acc) in acc.iter_mut().enumerate() {
+                        let rows = row(j, first);
                         for (i, acc) in acc.iter_mut().enumerate() {
-                            *acc = S::load(row(j, first + i));
-                            S::prefetch(row(T + j, first + i));
+                            *acc = S::load(rows.add(i * LANES));
+                        }
+                        if far {
+                            let ahead = row(T + j, first);
+                            for i in 0..N {
+                                S::prefetch(ahead.wrapping_add(i * LANES));
+                            }
                         }
                     }
                     acc = look_up::<S, T, N, true>(acc, indices, groups, tables, apart);
                     for (j, acc) in acc.into_iter().enumerate() {
+                        let rows = row(j, first);
                         for (i, acc) in acc.into_iter().enumerate() {
                             let acc = if scaled { acc.mul(factor) } else { acc };
-                            acc.store(row(j, first + i));
+                            acc.store(rows.add(i * LANES));
                         }
                     }
                     continue;
@@ -321,11 +329,16 @@ unsafe fn biases<S: Simd, const T: usize>(w: *const f32, d: usize) -> [S; T] {
     }
 }
 
+/// Weights of more bytes than this are prefetched.
+const FAR: usize = 1 << 20;
+
 /// See [`BlockPass`]; tiles t .. t + T.
 #[inline(always)]
 unsafe fn block_tiles<S: Simd, const T: usize, const N: usize, const M: usize>(pass: &BlockPass, t: usize) {
     let BlockPass { d, slots, .. } = *pass;
     let groups = Block::groups(d);
+    // What the first-level cache misses is fetched one pair of tiles ahead; what it holds would only cost instructions.
+    let far = pass.tiles.len() * (d + 1) * LANES * 4 > FAR;
     // SAFETY: the caller passes storage of the sizes documented on the fields.
     unsafe {
         let w = pass.weights.add(t * (d + 1) * LANES);
@@ -337,12 +350,14 @@ unsafe fn block_tiles<S: Simd, const T: usize, const N: usize, const M: usize>(p
                     for (b, delta) in deltas.iter_mut().enumerate().take(block.samples - g * GROUP) {
                         let slot = slots.slot(t + j, g * GROUP + b);
                         *delta = S::load(slot);
-                        S::prefetch(slot.wrapping_add(T * slots.sub * LANES));
+                        if far {
+                            S::prefetch(slot.wrapping_add(T * slots.sub * LANES));
+                        }
                     }
                     build_table(deltas, pass.tables.add((j * update_groups + g) * ENTRIES * LANES));
                 }
             }
-            update_tiles::<S, T, N>(w, d, block, pass.tables, pass.scale);
+            update_tiles::<S, T, N>(w, d, block, pass.tables, pass.scale, far);
         }
         if let Some(block) = pass.next {
             // One tile at a time: the tables of two would not fit the first-level cache.
@@ -738,7 +753,7 @@ unsafe fn large_batch_pass<S: Simd, const R: usize, const N: usize>(pass: &Large
                     pass.row_factors.as_ptr().add(factors),
                 );
                 build_tables::<S>(pass.scratch, block.samples, update_tables);
-                update_tiles::<S, 1, N>(w, d, block, update_tables, 1.0);
+                update_tiles::<S, 1, N>(w, d, block, update_tables, 1.0, false);
             }
             for (r, new) in new.into_iter().enumerate() {
                 new.store(rows.add(r * LANES));
@@ -776,7 +791,13 @@ unsafe fn peak_look_ups<S: Simd, const T: usize, const N: usize>(tables: *mut f3
     unsafe {
         let mut acc = [[S::splat(0.0); N]; T];
         for _ in 0..ROUNDS {
-            acc = look_up::<S, T, N, false>(acc, std::hint::black_box(&indices).as_ptr(), 8, tables, 128 * LANES);
+            acc = look_up::<S, T, N, false>(
+                acc,
+                std::hint::black_box(&indices).as_ptr(),
+                8,
+                tables,
+                128 * LANES,
+            );
         }
         let total = acc.into_iter().flatten().reduce(|a, b| a.add(b)).map(|v| v.sum());
         std::hint::black_box(total);
