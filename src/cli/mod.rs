@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, each parse -> resolve -> call the library -> print.
 
+pub mod bench;
 pub mod correlate;
 pub mod progress;
 pub mod report;
@@ -28,6 +29,7 @@ Every command has --json: one object on stdout; everything else goes to stderr."
 enum Command {
     Run(run::RunArgs),
     Correlate(correlate::CorrelateArgs),
+    Bench(bench::BenchArgs),
     Report(report::ReportArgs),
     Import(transfer::ImportArgs),
     Export(transfer::ExportArgs),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
     let result = match &command {
         Command::Run(args) => run::run(args),
         Command::Correlate(args) => correlate::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Report(args) => report::run(args).and_then(|text| Ok(print(&(text + "\n"))?)),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),

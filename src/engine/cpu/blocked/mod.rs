@@ -24,12 +24,14 @@
 //! block boundaries and so changes the rounding. Instruction sets differ in rounding too.
 
 mod block;
+mod floor;
 mod kernels;
 mod layout;
 mod simd;
 mod threads;
 mod train;
 
+pub use floor::{Floor, Peaks};
 pub use simd::Isa;
 
 use super::super::{Steps, StepsResult};
@@ -57,6 +59,38 @@ pub struct BlockedMlp {
     sub: usize,
     /// Preactivations and deltas of a block; contents mean nothing between calls.
     slots: Vec<Lanes>,
+    pace: Pace,
+}
+
+/// Whether threads are worth their waiting. Threads that exchange sums at every step crawl when other programs take their cores
+/// in turn; one thread does not. Bits do not depend on the choice, so it may depend on the weather.
+#[derive(Debug, Clone, Default)]
+struct Pace {
+    /// Calls to make alone before trying together again.
+    alone: u32,
+    /// How many that will be next time.
+    patience: u32,
+}
+
+impl Pace {
+    fn threads(&mut self, wanted: usize) -> usize {
+        if self.alone == 0 {
+            return wanted;
+        }
+        self.alone -= 1;
+        1
+    }
+
+    /// After a call with several threads.
+    fn learn(&mut self, steps: usize, stalls: u64) {
+        // A stall costs a time slice, some hundred steps: one in fifty steps is ruinous.
+        if stalls > 4 && stalls as f64 > steps as f64 / 50.0 {
+            self.patience = (self.patience * 2).clamp(4, 64);
+            self.alone = self.patience;
+        } else {
+            self.patience = 0;
+        }
+    }
 }
 
 impl BlockedMlp {
@@ -72,8 +106,9 @@ impl BlockedMlp {
         let tiled = Tiled::new(params);
         assert!(tiled.classes <= Self::MAX_CLASSES, "at most {} classes", Self::MAX_CLASSES);
         let sub = Kernels::of(isa).sub_block;
-        let block = if tiled.tiles < 32 { 32 } else { 64 };
-        Self { tiled, isa, threads: threads.max(1), block, sub, slots: Vec::new() }
+        // Measured: long blocks pay where W has to come from far away.
+        let block = if tiled.tiles < 200 { 48 } else { 64 };
+        Self { tiled, isa, threads: threads.max(1), block, sub, slots: Vec::new(), pace: Pace::default() }
     }
 
     /// Overrides the samples per block and sub-block (tests and tuning).
@@ -135,7 +170,7 @@ impl BlockedMlp {
         }
 
         let range_count = ranges(tiles);
-        let threads = self.threads.min(range_count);
+        let threads = self.pace.threads(self.threads.min(range_count));
         let ranges_of: Vec<_> = (0..threads).map(|t| range(range_count, threads, t)).collect();
         let exchange = Exchange::new(threads, range_count.div_ceil(threads) * plan.batch * rows);
         let context = Context {
@@ -170,6 +205,9 @@ impl BlockedMlp {
             }
             run_threads(&context, shares, &bias)
         };
+        if threads > 1 {
+            self.pace.learn(steps.rates.len(), exchange.stalls());
+        }
         self.take_back(&second, &outcome.bias, &bias, rows, difference, steps);
         StepsResult { loss_sum: outcome.loss_sum }
     }

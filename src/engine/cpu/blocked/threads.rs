@@ -5,7 +5,7 @@
 //! everybody's n, and its line for n is written again at n+2, after everybody has announced n+1: so two lines suffice.
 //! Waiting threads spin briefly and then yield, so that a stolen core costs a time slice and not a deadlock.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Spins before the first yield: about 10 microseconds where a pause takes 140 cycles.
 const SPINS: u32 = 200;
@@ -22,6 +22,8 @@ pub struct Exchange {
     lines: Vec<Line>,
     /// Set when a thread panicked: the others must not wait for it.
     failed: AtomicBool,
+    /// Exchanges in which some thread had to yield.
+    stalls: AtomicU64,
 }
 
 impl Exchange {
@@ -31,7 +33,7 @@ impl Exchange {
         let span = (values + 1).div_ceil(16);
         let count = if threads == 1 { 0 } else { threads * 2 * span };
         let lines = (0..count).map(|_| Line(std::array::from_fn(|_| AtomicU32::new(0)))).collect();
-        Self { threads, span, lines, failed: AtomicBool::new(false) }
+        Self { threads, span, lines, failed: AtomicBool::new(false), stalls: AtomicU64::new(0) }
     }
 
     fn word(&self, thread: usize, turn: u32, word: usize) -> &AtomicU32 {
@@ -72,10 +74,20 @@ impl Exchange {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
+                if spins == SPINS {
+                    spins += 1;
+                    self.stalls.fetch_add(1, Ordering::Relaxed);
+                }
                 assert!(!self.failed.load(Ordering::Relaxed), "another training thread failed");
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// Exchanges in which a thread waited so long that it yielded its core: many of them mean that the threads do not run at
+    /// the same time, because others want the cores too.
+    pub fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
     }
 
     /// Tells the other threads when the holder panics.
