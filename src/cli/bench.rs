@@ -241,7 +241,13 @@ impl Setting {
                 rates.push(inputs.run(&mut students, kind, self, round, options.cpu_time));
                 if let Some(python) = &options.pytorch {
                     let run = |processes: usize| {
-                        self.pytorch(python, kind, processes, options.seconds / ROUNDS as f64)
+                        self.pytorch(
+                            python,
+                            kind,
+                            processes,
+                            options.seconds / ROUNDS as f64,
+                            options.cpu_time,
+                        )
                     };
                     let (rate, version) = run(1)?;
                     let side = if self.students > 1 { run(self.students)?.0 } else { rate };
@@ -294,6 +300,7 @@ impl Setting {
         kind: Kind,
         processes: usize,
         seconds: f64,
+        cpu_time: bool,
     ) -> anyhow::Result<(f64, String)> {
         let script = std::env::temp_dir().join(format!("curricle-bench-{}.py", std::process::id()));
         std::fs::write(&script, include_str!("../../benches/pytorch_mlp.py"))?;
@@ -314,6 +321,9 @@ impl Setting {
                 command.arg("--seconds").arg(seconds.to_string());
                 if matches!(kind, Kind::Logits) {
                     command.arg("--forward");
+                }
+                if cpu_time {
+                    command.arg("--cpu-time");
                 }
                 command.stdout(std::process::Stdio::piped()).spawn()
             })

@@ -4,6 +4,9 @@
 //! correction K/2 multiply-adds, second layer about 6; per block of K samples also 24 d/4 + 24 K/4 operations and
 //! 16 d/4 + 16 K/4 stores to build tables.
 
+// One index runs over several arrays of registers at once; iterators would hide that.
+#![allow(clippy::needless_range_loop)]
+
 use super::block::{Block, CHUNK, ENTRIES, GROUP};
 use super::simd::{LANES, Portable, Simd};
 use crate::task::Samples;
