@@ -89,7 +89,12 @@ fn training_agrees_with_pytorch() {
             let mut logits = vec![0.0f32; batch * classes];
             run(1, 0.0, 0.0).0.logits(&first, &mut logits);
             let logits: Vec<f64> = logits.into_iter().map(f64::from).collect();
-            assert_close(&format!("{name}: logits"), &logits, &floats(&case["first_step"]["logits"]), ONE_STEP);
+            assert_close(
+                &format!("{name}: logits"),
+                &logits,
+                &floats(&case["first_step"]["logits"]),
+                ONE_STEP,
+            );
             // A step of rate 1 without decay moves every parameter by minus its gradient.
             let (model, loss) = run(1, 1.0, 0.0);
             assert_close(&format!("{name}: loss"), &[loss], &floats(&case["first_step"]["loss"]), ONE_STEP);

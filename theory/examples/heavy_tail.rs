@@ -26,17 +26,12 @@ fn comparison() -> Result<()> {
     let start = Instant::now();
     let comparison = compare(&CompareSpec::default(), &mut CompareLog::default(), &quiet)?;
     for line in &comparison.lines {
-        let points: Vec<String> = line
-            .points
-            .iter()
-            .map(|p| p.samples.map_or("-".into(), |s| format!("{s:.3e}")))
-            .collect();
+        let points: Vec<String> =
+            line.points.iter().map(|p| p.samples.map_or("-".into(), |s| format!("{s:.3e}"))).collect();
         println!(
             "{:28} {:24?} {}",
             line.name,
-            line.fit
-                .as_ref()
-                .map(|f| (f.slope, f.slope_interval.map(|i| (i.low, i.high)))),
+            line.fit.as_ref().map(|f| (f.slope, f.slope_interval.map(|i| (i.low, i.high)))),
             points.join(" ")
         );
     }
@@ -47,14 +42,8 @@ fn comparison() -> Result<()> {
         );
     }
     for r in &comparison.recovery {
-        let p = r
-            .predicted
-            .as_ref()
-            .map(|p| (p.success * r.teachers as f64, p.limit, p.normal_limit));
-        println!(
-            "d {}: {} of {} recovered; predicted {p:.2?}",
-            r.d, r.recovered, r.teachers
-        );
+        let p = r.predicted.as_ref().map(|p| (p.success * r.teachers as f64, p.limit, p.normal_limit));
+        println!("d {}: {} of {} recovered; predicted {p:.2?}", r.d, r.recovered, r.teachers);
     }
     println!("{:?}\ncompare: {:?}", comparison.fitted, start.elapsed());
 
@@ -65,121 +54,45 @@ fn repairs(start: Instant) -> Result<()> {
     let spec = TeacherSpec::default;
     let neurons = Criterion::Neurons(0.9);
     let cube = |factor: u64| {
-        move |d: usize| TeacherSpec {
-            batch: Some(factor * (d as u64).pow(3)),
-            ..TeacherSpec::default()
-        }
+        move |d: usize| TeacherSpec { batch: Some(factor * (d as u64).pow(3)), ..TeacherSpec::default() }
     };
     type Build = Box<dyn Fn(usize) -> TeacherSpec>;
     let arms: Vec<(&str, Build, Criterion, usize, f64)> = vec![
-        (
-            "as in the algorithm",
-            Box::new(move |_| spec()),
-            neurons,
-            1,
-            0.0,
-        ),
-        (
-            "width 256",
-            Box::new(move |_| TeacherSpec {
-                width: 256,
-                ..spec()
-            }),
-            neurons,
-            1,
-            0.0,
-        ),
+        ("as in the algorithm", Box::new(move |_| spec()), neurons, 1, 0.0),
+        ("width 256", Box::new(move |_| TeacherSpec { width: 256, ..spec() }), neurons, 1, 0.0),
         ("vote", Box::new(move |_| spec()), Criterion::Vote, 1, 0.0),
-        (
-            "pooled energy",
-            Box::new(move |_| spec()),
-            Criterion::Pooled,
-            1,
-            0.0,
-        ),
-        (
-            "teacher batch 100 d^3",
-            Box::new(cube(100)),
-            neurons,
-            1,
-            0.0,
-        ),
-        (
-            "100 d^3, width 8",
-            Box::new(move |d| TeacherSpec {
-                width: 8,
-                ..cube(100)(d)
-            }),
-            neurons,
-            1,
-            0.0,
-        ),
+        ("pooled energy", Box::new(move |_| spec()), Criterion::Pooled, 1, 0.0),
+        ("teacher batch 100 d^3", Box::new(cube(100)), neurons, 1, 0.0),
+        ("100 d^3, width 8", Box::new(move |d| TeacherSpec { width: 8, ..cube(100)(d) }), neurons, 1, 0.0),
         (
             "100 d^3, centred",
-            Box::new(move |d| TeacherSpec {
-                centred: true,
-                ..cube(100)(d)
-            }),
+            Box::new(move |d| TeacherSpec { centred: true, ..cube(100)(d) }),
             neurons,
             1,
             0.0,
         ),
-        (
-            "pool of 2 seeds",
-            Box::new(move |_| spec()),
-            neurons,
-            2,
-            0.0,
-        ),
-        (
-            "pool of 4 seeds",
-            Box::new(move |_| spec()),
-            neurons,
-            4,
-            0.0,
-        ),
-        (
-            "pool of 8 seeds",
-            Box::new(move |_| spec()),
-            neurons,
-            8,
-            0.0,
-        ),
+        ("pool of 2 seeds", Box::new(move |_| spec()), neurons, 2, 0.0),
+        ("pool of 4 seeds", Box::new(move |_| spec()), neurons, 4, 0.0),
+        ("pool of 8 seeds", Box::new(move |_| spec()), neurons, 8, 0.0),
         ("pruned", Box::new(move |_| spec()), neurons, 1, 0.5),
-        (
-            "pool of 4, pruned",
-            Box::new(move |_| spec()),
-            neurons,
-            4,
-            0.5,
-        ),
+        ("pool of 4, pruned", Box::new(move |_| spec()), neurons, 4, 0.5),
         (
             "P(+1) = 0.85",
-            Box::new(move |_| TeacherSpec {
-                plus_probability: 0.85,
-                ..spec()
-            }),
+            Box::new(move |_| TeacherSpec { plus_probability: 0.85, ..spec() }),
             neurons,
             1,
             0.0,
         ),
         (
             "P(+1) = 0.85, width 1024",
-            Box::new(move |_| TeacherSpec {
-                plus_probability: 0.85,
-                width: 1024,
-                ..spec()
-            }),
+            Box::new(move |_| TeacherSpec { plus_probability: 0.85, width: 1024, ..spec() }),
             neurons,
             1,
             0.0,
         ),
         (
             "all plus",
-            Box::new(move |_| TeacherSpec {
-                output: OutputSigns::AllPlus,
-                ..spec()
-            }),
+            Box::new(move |_| TeacherSpec { output: OutputSigns::AllPlus, ..spec() }),
             neurons,
             1,
             0.0,
@@ -190,28 +103,15 @@ fn repairs(start: Instant) -> Result<()> {
         for d in DIMENSIONS {
             let teacher = build(d);
             // The model knows neither pools nor pruning nor biased signs: the number in brackets is for the plain teacher.
-            let predicted = SignSumModel::new(d, 4, teacher.width)?
-                .predict(100_000, 0.9, teacher.batch, 500, 1)?
-                .success
-                * 61.0;
-            let source = Source::Pool {
-                teacher,
-                count,
-                prune,
-            };
-            let experiment = Experiment {
-                problem: Problem::first(d, 4)?,
-                source,
-                neurons: 32,
-                criterion,
-                seed: 1,
-            };
+            let predicted =
+                SignSumModel::new(d, 4, teacher.width)?.predict(100_000, 0.9, teacher.batch, 500, 1)?.success
+                    * 61.0;
+            let source = Source::Pool { teacher, count, prune };
+            let experiment =
+                Experiment { problem: Problem::first(d, 4)?, source, neurons: 32, criterion, seed: 1 };
             let r = recovery_batches(
                 &experiment,
-                GrowthSpec {
-                    factor: 1.3,
-                    ..GrowthSpec::default()
-                },
+                GrowthSpec { factor: 1.3, ..GrowthSpec::default() },
                 &mut RecoveryLog::default(),
                 &quiet,
             )?;

@@ -21,9 +21,7 @@ pub enum TheoryError {
         instead: &'static str,
     },
     /// The support does not fit the dimension.
-    #[error(
-        "the support needs 1 <= k <= d, got k = {k} and d = {d}; choose k distinct coordinates below d"
-    )]
+    #[error("the support needs 1 <= k <= d, got k = {k} and d = {d}; choose k distinct coordinates below d")]
     SupportSize {
         /// Support size.
         k: usize,
@@ -106,12 +104,7 @@ pub(crate) fn out_of_range<T>(
     allowed: impl Into<String>,
     instead: &'static str,
 ) -> Result<T> {
-    Err(TheoryError::OutOfRange {
-        what,
-        value: value.to_string(),
-        allowed: allowed.into(),
-        instead,
-    })
+    Err(TheoryError::OutOfRange { what, value: value.to_string(), allowed: allowed.into(), instead })
 }
 
 /// `name` must lie strictly between 0 and 1.
@@ -143,10 +136,7 @@ pub(crate) fn check_bias(bias: f64) -> Result<()> {
 /// Distinct coordinates below `d`, at least one.
 pub(crate) fn check_support(support: &[usize], d: usize) -> Result<()> {
     if support.is_empty() || support.len() > d {
-        return Err(TheoryError::SupportSize {
-            k: support.len(),
-            d,
-        });
+        return Err(TheoryError::SupportSize { k: support.len(), d });
     }
     let mut seen = vec![false; d];
     for &j in support {

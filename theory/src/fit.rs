@@ -52,10 +52,7 @@ pub fn power_law(points: &[(f64, f64)], confidence: f64) -> Result<PowerLaw> {
     let n = points.len() as f64;
     let mean = points.iter().map(|p| p.0.ln()).sum::<f64>() / n;
     let sxx: f64 = points.iter().map(|p| (p.0.ln() - mean).powi(2)).sum();
-    let rss: f64 = points
-        .iter()
-        .map(|p| (p.1.ln() - intercept - slope * p.0.ln()).powi(2))
-        .sum();
+    let rss: f64 = points.iter().map(|p| (p.1.ln() - intercept - slope * p.0.ln()).powi(2)).sum();
     let freedom = n - 2.0;
     let (mut slope_interval, mut constant_interval, mut residual) = (None, None, 0.0);
     if points.len() > 2 {
@@ -64,15 +61,9 @@ pub fn power_law(points: &[(f64, f64)], confidence: f64) -> Result<PowerLaw> {
             .map_err(|e| TheoryError::Linalg(e.to_string()))?
             .inverse_cdf(0.5 + confidence / 2.0);
         let half = t * residual / sxx.sqrt();
-        slope_interval = Some(Interval {
-            low: slope - half,
-            high: slope + half,
-        });
+        slope_interval = Some(Interval { low: slope - half, high: slope + half });
         let half = t * residual * (1.0 / n + mean * mean / sxx).sqrt();
-        let ends = Interval {
-            low: (intercept - half).exp(),
-            high: (intercept + half).exp(),
-        };
+        let ends = Interval { low: (intercept - half).exp(), high: (intercept + half).exp() };
         constant_interval = ends.high.is_finite().then_some(ends);
     }
     Ok(PowerLaw {
@@ -117,16 +108,10 @@ pub fn fitted_constant(points: &[(f64, f64)], confidence: f64) -> Result<FittedC
             .map_err(|e| TheoryError::Linalg(e.to_string()))?
             .inverse_cdf(0.5 + confidence / 2.0);
         let half = t * sd / n.sqrt();
-        let ends = Interval {
-            low: (mean - half).exp(),
-            high: (mean + half).exp(),
-        };
+        let ends = Interval { low: (mean - half).exp(), high: (mean + half).exp() };
         interval = ends.high.is_finite().then_some(ends);
     }
-    Ok(FittedConstant {
-        constant: crate::error::finite("the fitted constant", mean.exp())?,
-        interval,
-    })
+    Ok(FittedConstant { constant: crate::error::finite("the fitted constant", mean.exp())?, interval })
 }
 
 /// Percentile bootstrap of the slope: per `x`, resample the seeds' values with replacement, take the median, fit; `resamples` times.
@@ -154,19 +139,14 @@ pub fn bootstrap_slope(
         let mut points = Vec::with_capacity(groups.len());
         for (x, values) in groups {
             draw.clear();
-            draw.extend(
-                (0..values.len()).map(|_| values[(rng.next_u64() % values.len() as u64) as usize]),
-            );
+            draw.extend((0..values.len()).map(|_| values[(rng.next_u64() % values.len() as u64) as usize]));
             points.push((*x, median(&mut draw)));
         }
         slopes.push(ordinary(&points)?.0);
     }
     slopes.sort_by(f64::total_cmp);
     let at = |q: f64| slopes[((q * (resamples - 1) as f64).round() as usize).min(resamples - 1)];
-    Ok(Interval {
-        low: at((1.0 - confidence) / 2.0),
-        high: at((1.0 + confidence) / 2.0),
-    })
+    Ok(Interval { low: at((1.0 - confidence) / 2.0), high: at((1.0 + confidence) / 2.0) })
 }
 
 /// Clopper-Pearson interval for a binomial proportion: ends solve `P(Bin(n, low) >= s) = (1-c)/2 = P(Bin(n, high) <= s)`.
@@ -209,11 +189,7 @@ pub fn clopper_pearson(successes: u64, trials: u64, confidence: f64) -> Result<I
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let n = values.len();
-    if n % 2 == 1 {
-        values[n / 2]
-    } else {
-        0.5 * (values[n / 2 - 1] + values[n / 2])
-    }
+    if n % 2 == 1 { values[n / 2] } else { 0.5 * (values[n / 2 - 1] + values[n / 2]) }
 }
 
 fn invert(increasing: impl Fn(f64) -> f64) -> Result<f64> {
@@ -227,20 +203,13 @@ fn invert(increasing: impl Fn(f64) -> f64) -> Result<f64> {
                 instead: "use fewer trials",
             });
         }
-        if value < 0.0 {
-            low = middle
-        } else {
-            high = middle
-        }
+        if value < 0.0 { low = middle } else { high = middle }
     }
     Ok(0.5 * (low + high))
 }
 
 fn ordinary(points: &[(f64, f64)]) -> Result<(f64, f64)> {
-    if points
-        .iter()
-        .any(|p| !(p.0 > 0.0 && p.1 > 0.0 && p.0.is_finite() && p.1.is_finite()))
-    {
+    if points.iter().any(|p| !(p.0 > 0.0 && p.1 > 0.0 && p.0.is_finite() && p.1.is_finite())) {
         return out_of_range(
             "points",
             format!("{points:?}"),
@@ -249,10 +218,8 @@ fn ordinary(points: &[(f64, f64)]) -> Result<(f64, f64)> {
         );
     }
     let n = points.len() as f64;
-    let (mx, my) = (
-        points.iter().map(|p| p.0.ln()).sum::<f64>() / n,
-        points.iter().map(|p| p.1.ln()).sum::<f64>() / n,
-    );
+    let (mx, my) =
+        (points.iter().map(|p| p.0.ln()).sum::<f64>() / n, points.iter().map(|p| p.1.ln()).sum::<f64>() / n);
     let sxx: f64 = points.iter().map(|p| (p.0.ln() - mx).powi(2)).sum();
     if points.len() < 2 || sxx <= 0.0 {
         return out_of_range(
@@ -262,10 +229,7 @@ fn ordinary(points: &[(f64, f64)]) -> Result<(f64, f64)> {
             "measure at more values of d",
         );
     }
-    let sxy: f64 = points
-        .iter()
-        .map(|p| (p.0.ln() - mx) * (p.1.ln() - my))
-        .sum();
+    let sxy: f64 = points.iter().map(|p| (p.0.ln() - mx) * (p.1.ln() - my)).sum();
     let slope = sxy / sxx;
     Ok((slope, my - slope * mx))
 }
@@ -293,16 +257,8 @@ mod tests {
     fn clopper_pearson_solves_its_equations() {
         for (s, n) in [(1, 7), (57, 61), (400, 1000), (99_900, 100_000)] {
             let i = clopper_pearson(s, n, 0.9).unwrap();
-            assert!(
-                (upper_tail(n, i.low, s) - 0.05).abs() < 1e-7,
-                "{s}/{n} low {}",
-                i.low
-            );
-            assert!(
-                (upper_tail(n, i.high, s + 1) - 0.95).abs() < 1e-7,
-                "{s}/{n} high {}",
-                i.high
-            );
+            assert!((upper_tail(n, i.low, s) - 0.05).abs() < 1e-7, "{s}/{n} low {}", i.low);
+            assert!((upper_tail(n, i.high, s + 1) - 0.95).abs() < 1e-7, "{s}/{n} high {}", i.high);
         }
         assert_eq!(clopper_pearson(0, 5, 0.9).unwrap().low, 0.0);
         assert_eq!(clopper_pearson(5, 5, 0.9).unwrap().high, 1.0);
@@ -315,12 +271,7 @@ mod tests {
         let mut covered = 0;
         for _ in 0..400 {
             // Sum of 12 uniforms minus 6: close to normal noise.
-            let mut noise = || {
-                (0..12)
-                    .map(|_| rng.next_u64() as f64 / u64::MAX as f64)
-                    .sum::<f64>()
-                    - 6.0
-            };
+            let mut noise = || (0..12).map(|_| rng.next_u64() as f64 / u64::MAX as f64).sum::<f64>() - 6.0;
             let points: Vec<_> = [15.0f64, 21.0, 29.0, 41.0, 57.0]
                 .iter()
                 .map(|&d| (d, 7.0 * d.powi(3) * (0.1 * noise()).exp()))
@@ -335,12 +286,7 @@ mod tests {
     fn bootstrap_brackets_the_truth_and_bad_points_are_refused() {
         let groups: Vec<(f64, Vec<f64>)> = [10.0f64, 20.0, 40.0]
             .iter()
-            .map(|&x| {
-                (
-                    x,
-                    (0..15).map(|i| x * x * (0.9 + 0.0133 * i as f64)).collect(),
-                )
-            })
+            .map(|&x| (x, (0..15).map(|i| x * x * (0.9 + 0.0133 * i as f64)).collect()))
             .collect();
         let i = bootstrap_slope(&groups, 200, 0.95, 1).unwrap();
         assert!(i.low < 2.0 && 2.0 < i.high && i.high - i.low < 0.3, "{i:?}");

@@ -70,23 +70,12 @@ pub fn fourier_gap(d: usize, k: usize, bias: f64) -> Result<FourierGap> {
         return Err(TheoryError::NoFirstOrderSignal { d, k });
     }
     let levels = threshold_levels(d, bias, 0..=(k + 1).min(d))?.levels;
-    let size = |s: usize| {
-        levels
-            .get(s)
-            .and_then(|l| l.coefficient)
-            .unwrap_or(0.0)
-            .abs()
-    };
+    let size = |s: usize| levels.get(s).and_then(|l| l.coefficient).unwrap_or(0.0).abs();
     let (inside, outside) = (size(k - 1), if k < d { size(k + 1) } else { 0.0 });
     if inside == 0.0 {
         return Err(TheoryError::NoFirstOrderSignal { d, k });
     }
-    Ok(FourierGap {
-        inside,
-        outside,
-        gap: inside - outside,
-        activity: size(0),
-    })
+    Ok(FourierGap { inside, outside, gap: inside - outside, activity: size(0) })
 }
 
 /// Population gradient of the hinge loss on labels `chi_S` at `f = 0`: entry `j` is `a hat g_b(|S xor j|) chi_{S xor j}(w)`.
@@ -101,25 +90,12 @@ pub fn fourier_gap(d: usize, k: usize, bias: f64) -> Result<FourierGap> {
 /// ```
 pub fn label_gradient(signs: &[i8], bias: f64, output: f64, support: &[usize]) -> Result<Gradient> {
     check_support(support, signs.len())?;
-    teacher_gradient(
-        signs,
-        bias,
-        output,
-        &[Monomial {
-            set: support.to_vec(),
-            coefficient: 1.0,
-        }],
-    )
+    teacher_gradient(signs, bias, output, &[Monomial { set: support.to_vec(), coefficient: 1.0 }])
 }
 
 /// Population gradient of the correlation loss `-f f_T` at `f = 0` for a teacher given by its Fourier expansion
 /// (also of the hinge loss, with the labels' expansion). Any bias, any sets.
-pub fn teacher_gradient(
-    signs: &[i8],
-    bias: f64,
-    output: f64,
-    teacher: &[Monomial],
-) -> Result<Gradient> {
+pub fn teacher_gradient(signs: &[i8], bias: f64, output: f64, teacher: &[Monomial]) -> Result<Gradient> {
     let d = signs.len();
     if let Some(position) = signs.iter().position(|s| s.abs() != 1) {
         return out_of_range(
@@ -138,10 +114,7 @@ pub fn teacher_gradient(
         cache.insert(s, c);
         Ok(c)
     };
-    let mut gradient = Gradient {
-        weights: vec![0.0; d],
-        bias: 0.0,
-    };
+    let mut gradient = Gradient { weights: vec![0.0; d], bias: 0.0 };
     let mut inside = vec![false; d];
     for term in teacher {
         if !term.coefficient.is_finite() {
@@ -162,8 +135,7 @@ pub fn teacher_gradient(
         let below = if size > 0 { level(size - 1)? } else { 0.0 };
         let above = if size < d { level(size + 1)? } else { 0.0 };
         for j in 0..d {
-            gradient.weights[j] +=
-                scale * f64::from(signs[j]) * if inside[j] { below } else { above };
+            gradient.weights[j] += scale * f64::from(signs[j]) * if inside[j] { below } else { above };
         }
     }
     if gradient.weights.iter().any(|g| !g.is_finite()) || !gradient.bias.is_finite() {
@@ -186,17 +158,9 @@ pub fn enumerated_gradient(
 ) -> Result<Gradient> {
     let d = weights.len();
     if d == 0 || d > 24 {
-        return out_of_range(
-            "d",
-            d,
-            "1..=24",
-            "use the closed form (sign weights) or sample",
-        );
+        return out_of_range("d", d, "1..=24", "use the closed form (sign weights) or sample");
     }
-    let mut total = Gradient {
-        weights: vec![0.0; d],
-        bias: 0.0,
-    };
+    let mut total = Gradient { weights: vec![0.0; d], bias: 0.0 };
     let mut x = vec![1.0; d];
     for point in 0u32..1 << d {
         for (j, v) in x.iter_mut().enumerate() {
@@ -206,11 +170,7 @@ pub fn enumerated_gradient(
         if z >= 0.0 {
             let y = target(&x);
             total.bias += y;
-            total
-                .weights
-                .iter_mut()
-                .zip(&x)
-                .for_each(|(g, x)| *g += y * x);
+            total.weights.iter_mut().zip(&x).for_each(|(g, x)| *g += y * x);
         }
     }
     let scale = output / f64::from(1u32 << d);
@@ -231,10 +191,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn eval(teacher: &[Monomial], x: &[f64]) -> f64 {
-        teacher
-            .iter()
-            .map(|t| t.coefficient * t.set.iter().map(|&j| x[j]).product::<f64>())
-            .sum()
+        teacher.iter().map(|t| t.coefficient * t.set.iter().map(|&j| x[j]).product::<f64>()).sum()
     }
 
     proptest! {
@@ -263,13 +220,8 @@ mod tests {
     #[test]
     fn odd_teacher_with_odd_d_gives_half_its_degree_one_coefficients() {
         let signs = [1, -1, -1, 1, 1, -1, 1];
-        let teacher = [
-            (vec![2], 0.3),
-            (vec![5], -0.1),
-            (vec![0, 1, 2], 0.8),
-            (vec![1, 2, 3, 4, 6], -0.4),
-        ]
-        .map(|(set, coefficient)| Monomial { set, coefficient });
+        let teacher = [(vec![2], 0.3), (vec![5], -0.1), (vec![0, 1, 2], 0.8), (vec![1, 2, 3, 4, 6], -0.4)]
+            .map(|(set, coefficient)| Monomial { set, coefficient });
         let g = teacher_gradient(&signs, 0.6, 2.0, &teacher).unwrap();
         for (j, want) in [0.0, 0.0, 0.3, 0.0, 0.0, -0.1, 0.0].into_iter().enumerate() {
             assert!((g.weights[j] - 2.0 * want / 2.0).abs() < 1e-14);

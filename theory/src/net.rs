@@ -36,11 +36,7 @@ impl ReluNet {
         }
         for (what, found) in [("hidden biases", b.len()), ("output weights", a.len())] {
             if found != w.nrows() {
-                return Err(TheoryError::Shape {
-                    what,
-                    expected: w.nrows(),
-                    found,
-                });
+                return Err(TheoryError::Shape { what, expected: w.nrows(), found });
             }
         }
         // Far beyond any trained weight, and far enough from overflow for every sum and square in this crate.
@@ -51,12 +47,7 @@ impl ReluNet {
                 instead: "use a checkpoint from before the divergence",
             });
         }
-        Ok(Self {
-            w,
-            b,
-            a,
-            c: output_bias,
-        })
+        Ok(Self { w, b, a, c: output_bias })
     }
 
     /// Input dimension d.
@@ -93,26 +84,13 @@ impl ReluNet {
     pub fn evaluate(&self, x: &[f64]) -> Result<f64> {
         self.check_dimension(x.len())?;
         let z = self.w.dot(&ArrayView1::from(x)) + &self.b;
-        Ok(z.iter()
-            .zip(&self.a)
-            .map(|(z, a)| a * z.max(0.0))
-            .sum::<f64>()
-            + self.c)
+        Ok(z.iter().zip(&self.a).map(|(z, a)| a * z.max(0.0)).sum::<f64>() + self.c)
     }
 
     /// `sum_i |a_i| (|w_i|_1 + |b_i|) + |c|`, an upper bound of `sup |f|` over the cube.
     pub fn sup_bound(&self) -> f64 {
-        let norms = self
-            .w
-            .rows()
-            .into_iter()
-            .map(|r| r.iter().map(|v| v.abs()).sum::<f64>());
-        norms
-            .zip(&self.b)
-            .zip(&self.a)
-            .map(|((w, b), a)| a.abs() * (w + b.abs()))
-            .sum::<f64>()
-            + self.c.abs()
+        let norms = self.w.rows().into_iter().map(|r| r.iter().map(|v| v.abs()).sum::<f64>());
+        norms.zip(&self.b).zip(&self.a).map(|((w, b), a)| a.abs() * (w + b.abs())).sum::<f64>() + self.c.abs()
     }
 
     /// Copy with every hidden weight whose size is at most `relative` times the largest of its neuron set to zero.
@@ -122,9 +100,7 @@ impl ReluNet {
         let mut net = self.clone();
         for mut row in net.w.rows_mut() {
             let largest = row.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            row.iter_mut()
-                .filter(|v| v.abs() <= relative * largest)
-                .for_each(|v| *v = 0.0);
+            row.iter_mut().filter(|v| v.abs() <= relative * largest).for_each(|v| *v = 0.0);
         }
         net
     }
@@ -132,10 +108,7 @@ impl ReluNet {
     /// Copy with every hidden weight of size at most `negligible` set to zero.
     pub(crate) fn thresholded(&self, negligible: f64) -> Self {
         let mut net = self.clone();
-        net.w
-            .iter_mut()
-            .filter(|v| v.abs() <= negligible)
-            .for_each(|v| *v = 0.0);
+        net.w.iter_mut().filter(|v| v.abs() <= negligible).for_each(|v| *v = 0.0);
         net
     }
 

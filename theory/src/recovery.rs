@@ -96,11 +96,7 @@ impl SignSumModel {
         let grid = bias_grid(k);
         let (mut steps, mut square, mut bias) = (Vec::new(), 0.0, 0.0);
         for &b in &grid {
-            let mut step = Step {
-                inside: 0.0,
-                outside: 0.0,
-                slope: 0.0,
-            };
+            let mut step = Step { inside: 0.0, outside: 0.0, slope: 0.0 };
             for (a, pa) in pin.iter().enumerate() {
                 for (c, pc) in pout.iter().enumerate() {
                     let u = unit * (at(k, a) + ratio * at(d - k, c));
@@ -140,14 +136,9 @@ impl SignSumModel {
         let one = 2.0 * (1.0 - phi(threshold / self.sd_inside));
         let n = self.steps.len() as f64;
         let second = self.steps.iter().map(|s| s.inside.powi(2)).sum::<f64>() / n;
-        let third = self
-            .steps
-            .iter()
-            .map(|s| s.inside.abs().powi(3))
-            .sum::<f64>()
-            / n;
-        let error = self.k as f64 * 2.0 * 0.4748 * third
-            / (second.powf(1.5) * (self.width as f64 / 2.0).sqrt());
+        let third = self.steps.iter().map(|s| s.inside.abs().powi(3)).sum::<f64>() / n;
+        let error =
+            self.k as f64 * 2.0 * 0.4748 * third / (second.powf(1.5) * (self.width as f64 / 2.0).sqrt());
         Ok((1.0 - one.powi(self.k as i32), error.min(1.0)))
     }
 
@@ -206,8 +197,7 @@ impl SignSumModel {
             let inside = fourier_gap(d, k, 0.5).map_or(f64::INFINITY, |g| g.inside);
             let noise = 1.0 / (2.0 * (batch as f64).sqrt() * inside * 2.0 * k as f64);
             let spread = (slopes.0 * slopes.0 + slopes.1).sqrt() * noise;
-            sums.iter_mut()
-                .for_each(|s| *s += spread * normal(&mut rng));
+            sums.iter_mut().for_each(|s| *s += spread * normal(&mut rng));
         }
         sums.iter_mut().for_each(|s| *s /= pairs as f64);
         sums
@@ -247,20 +237,17 @@ impl SignSumModel {
             );
         }
         let support: Vec<usize> = (0..self.k).collect();
-        let linear = self.k as f64 * self.sd_inside.powi(2)
-            + (self.d - self.k) as f64 * self.sd_outside.powi(2);
+        let linear =
+            self.k as f64 * self.sd_inside.powi(2) + (self.d - self.k) as f64 * self.sd_outside.powi(2);
         let remainder = (self.mean_square - linear).max(0.0);
         let (mut good, mut gaps) = (0u64, 0u64);
         for index in 0..draws {
             let correlations = self.draw(teacher_batch, seed, index);
             let square = remainder + correlations.iter().map(|c| c * c).sum::<f64>();
-            let statistics =
-                GradientStatistics::odd_teacher(&correlations, &support, square, self.sup)?;
+            let statistics = GradientStatistics::odd_teacher(&correlations, &support, square, self.sup)?;
             let gap = statistics.neurons[0].gap();
             gaps += u64::from(gap > 0.0);
-            good += u64::from(
-                crate::bounds::ranking_probability(&statistics, max_batch as f64) >= fraction,
-            );
+            good += u64::from(crate::bounds::ranking_probability(&statistics, max_batch as f64) >= fraction);
         }
         let success = good as f64 / draws as f64;
         Ok(RecoveryPrediction {
@@ -293,11 +280,7 @@ fn half_normal_quantile(p: f64) -> f64 {
     let (mut low, mut high) = (0.0, 40.0);
     for _ in 0..100 {
         let middle = 0.5 * (low + high);
-        if 1.0 - 2.0 * phi(-middle) < p {
-            low = middle
-        } else {
-            high = middle
-        }
+        if 1.0 - 2.0 * phi(-middle) < p { low = middle } else { high = middle }
     }
     low
 }
@@ -313,9 +296,7 @@ fn normal(rng: &mut impl Rng) -> f64 {
 mod tests {
     use super::*;
     use crate::fourier::network_spectrum;
-    use crate::measure::{
-        Criterion, Experiment, GrowthSpec, RecoveryLog, Source, quiet, recovery_batches,
-    };
+    use crate::measure::{Criterion, Experiment, GrowthSpec, RecoveryLog, Source, quiet, recovery_batches};
     use crate::two_phase::{Problem, TeacherSpec, phase_one_teacher};
 
     #[test]
@@ -323,10 +304,7 @@ mod tests {
         let (d, k, m) = (11, 4, 32);
         let model = SignSumModel::new(d, k, m).unwrap();
         let problem = Problem::first(d, k).unwrap();
-        let spec = TeacherSpec {
-            width: m,
-            ..TeacherSpec::default()
-        };
+        let spec = TeacherSpec { width: m, ..TeacherSpec::default() };
         let (mut inside, mut outside, mut square) = (0.0, 0.0, 0.0);
         let teachers = 300;
         for index in 0..teachers {
@@ -336,10 +314,7 @@ mod tests {
             outside += (k..d).map(|j| f[1 << j].powi(2)).sum::<f64>() / (d - k) as f64;
             square += f.iter().map(|v| v * v).sum::<f64>();
             assert!(
-                f.iter()
-                    .enumerate()
-                    .filter(|(t, _)| t.count_ones() % 2 == 0)
-                    .all(|(_, v)| v.abs() < 1e-15),
+                f.iter().enumerate().filter(|(t, _)| t.count_ones() % 2 == 0).all(|(_, v)| v.abs() < 1e-15),
                 "odd"
             );
             assert!(net.sup_bound() < 1.5 * model.sup);
@@ -350,10 +325,7 @@ mod tests {
             (outside / n, model.sd_outside.powi(2)),
             (square / n, model.mean_square),
         ] {
-            assert!(
-                (measured / predicted - 1.0).abs() < 0.1,
-                "{measured} against {predicted}"
-            );
+            assert!((measured / predicted - 1.0).abs() < 0.1, "{measured} against {predicted}");
         }
     }
 
@@ -364,11 +336,7 @@ mod tests {
             let (p, error) = model.min_below(t * model.sd_inside).unwrap();
             let draws = 2000;
             let hits = (0..draws)
-                .filter(|&i| {
-                    model.draw(None, 2, i)[..4]
-                        .iter()
-                        .any(|c| c.abs() < t * model.sd_inside)
-                })
+                .filter(|&i| model.draw(None, 2, i)[..4].iter().any(|c| c.abs() < t * model.sd_inside))
                 .count();
             let noise = 4.0 * (p * (1.0 - p) / draws as f64).sqrt();
             assert!(
@@ -381,18 +349,10 @@ mod tests {
     #[test]
     fn predicted_recovery_matches_measured() {
         for (d, batch) in [(15, None), (41, None), (29, Some(100 * 29u64.pow(3)))] {
-            let spec = TeacherSpec {
-                batch,
-                ..TeacherSpec::default()
-            };
-            let predicted = SignSumModel::new(d, 4, spec.width)
-                .unwrap()
-                .predict(20_000, 0.9, batch, 400, 1)
-                .unwrap();
-            let source = Source::PhaseOne {
-                teacher: spec,
-                fixed: None,
-            };
+            let spec = TeacherSpec { batch, ..TeacherSpec::default() };
+            let predicted =
+                SignSumModel::new(d, 4, spec.width).unwrap().predict(20_000, 0.9, batch, 400, 1).unwrap();
+            let source = Source::PhaseOne { teacher: spec, fixed: None };
             let e = Experiment {
                 problem: Problem::first(d, 4).unwrap(),
                 source,

@@ -65,11 +65,7 @@ pub struct ThresholdTable {
 /// assert!((zeta_3 + 8.03932e-4).abs() < 1e-9);
 /// # Ok::<(), curricle_theory::TheoryError>(())
 /// ```
-pub fn threshold_levels(
-    d: usize,
-    bias: f64,
-    levels: RangeInclusive<usize>,
-) -> Result<ThresholdTable> {
+pub fn threshold_levels(d: usize, bias: f64, levels: RangeInclusive<usize>) -> Result<ThresholdTable> {
     if d == 0 || d > MAX_DIMENSION {
         return out_of_range(
             "d",
@@ -79,10 +75,7 @@ pub fn threshold_levels(
         );
     }
     if !bias.is_finite() {
-        return Err(TheoryError::NotFinite {
-            what: "bias",
-            instead: "give a finite number",
-        });
+        return Err(TheoryError::NotFinite { what: "bias", instead: "give a finite number" });
     }
     if levels.is_empty() || *levels.end() > d {
         return out_of_range(
@@ -102,12 +95,7 @@ pub fn threshold_levels(
             (true, 0) => Some(0.0),
             (true, _) => coefficient.map(|c| 2.0 * c),
         };
-        out.push(ThresholdLevel {
-            level,
-            coefficient,
-            majority,
-            scaled,
-        });
+        out.push(ThresholdLevel { level, coefficient, majority, scaled });
     };
     if levels.contains(&0) {
         push(0, &mean_numerator(d, allowed));
@@ -115,9 +103,7 @@ pub fn threshold_levels(
     if *levels.end() >= 1 {
         let n = d - 1;
         let mut previous = BigInt::zero();
-        let mut current = allowed
-            .filter(|&t| t <= n)
-            .map_or_else(BigInt::zero, |t| binomial(n, t));
+        let mut current = allowed.filter(|&t| t <= n).map_or_else(BigInt::zero, |t| binomial(n, t));
         let slope = BigInt::from(n as i64 - 2 * allowed.unwrap_or(0) as i64);
         for s in 0..*levels.end() {
             if levels.contains(&(s + 1)) {
@@ -129,11 +115,7 @@ pub fn threshold_levels(
             }
         }
     }
-    Ok(ThresholdTable {
-        d,
-        bias,
-        levels: out,
-    })
+    Ok(ThresholdTable { d, bias, levels: out })
 }
 
 /// `hat g_b(level)` alone; an error when it underflows `f64`.
@@ -173,19 +155,12 @@ pub fn majority_coefficient(d: usize, level: usize) -> Result<f64> {
         );
     }
     if level > d {
-        return out_of_range(
-            "level",
-            level,
-            format!("0..={d}"),
-            "a set has between 0 and d elements",
-        );
+        return out_of_range("level", level, format!("0..={d}"), "a set has between 0 and d elements");
     }
     if level.is_multiple_of(2) {
         return Ok(0.0);
     }
-    let mut zeta: f64 = (1..=(d - 1) / 2)
-        .map(|i| (2 * i - 1) as f64 / (2 * i) as f64)
-        .product();
+    let mut zeta: f64 = (1..=(d - 1) / 2).map(|i| (2 * i - 1) as f64 / (2 * i) as f64).product();
     for s in (1..level).step_by(2) {
         zeta *= -(s as f64) / (d - s - 1) as f64;
     }
@@ -273,12 +248,7 @@ mod tests {
                     } else {
                         enumerated(d, bias, (1 << level.level) - 1)
                     };
-                    assert_eq!(
-                        level.coefficient,
-                        Some(want),
-                        "d {d} bias {bias} level {}",
-                        level.level
-                    );
+                    assert_eq!(level.coefficient, Some(want), "d {d} bias {bias} level {}", level.level);
                 }
             }
         }
@@ -305,10 +275,7 @@ mod tests {
             for level in [1, 2, 3, 4, 7, 12, 39] {
                 let exact = round_scaled(&alternating_sum(d, t, level), d).0.unwrap();
                 let got = table.levels[level].coefficient.unwrap();
-                assert!(
-                    (got - exact).abs() <= 1e-15 * exact.abs(),
-                    "level {level}: {got} against {exact}"
-                );
+                assert!((got - exact).abs() <= 1e-15 * exact.abs(), "level {level}: {got} against {exact}");
                 if bias.abs() < 1.0 {
                     let zeta = majority_coefficient(d, level).unwrap();
                     assert!(
@@ -327,15 +294,10 @@ mod tests {
 
     #[test]
     fn published_values_at_101() {
-        for (level, value, digit) in [
-            (1, 0.0795892, 1e-7),
-            (3, -8.03932e-4, 1e-9),
-            (5, 2.48639e-5, 1e-10),
-            (7, -1.30862e-6, 1e-11),
-        ] {
-            let zeta = threshold_levels(101, 0.0, level..=level).unwrap().levels[0]
-                .majority
-                .unwrap();
+        for (level, value, digit) in
+            [(1, 0.0795892, 1e-7), (3, -8.03932e-4, 1e-9), (5, 2.48639e-5, 1e-10), (7, -1.30862e-6, 1e-11)]
+        {
+            let zeta = threshold_levels(101, 0.0, level..=level).unwrap().levels[0].majority.unwrap();
             assert!((zeta - value).abs() < digit, "zeta_{level} = {zeta}");
         }
     }
@@ -347,10 +309,7 @@ mod tests {
         let message = threshold_levels(5, 0.0, 0..=6).unwrap_err().to_string();
         assert!(message.contains("0..=5"), "{message}");
         assert!(
-            threshold_levels(200_000, 0.0, 0..=1)
-                .unwrap_err()
-                .to_string()
-                .contains("majority_coefficient")
+            threshold_levels(200_000, 0.0, 0..=1).unwrap_err().to_string().contains("majority_coefficient")
         );
         assert!(majority_coefficient(100, 1).is_err());
     }

@@ -4,7 +4,7 @@ use super::Usage;
 use crate::checkpoint;
 use crate::model::MlpParams;
 use crate::probe::Evaluation;
-use crate::run::folder::{RunView, open_read_only};
+use crate::run::folder::{RunFolderError, RunView, open_read_only};
 use crate::task::BooleanTask;
 use crate::task::boolean::Support;
 use anyhow::{Context, Result, bail};
@@ -39,7 +39,10 @@ pub(super) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
     for path in paths {
         if path.is_dir() {
             let task = task_of(path)?;
-            let view = open_read_only(path)?;
+            let view = open_read_only(path).map_err(|e| match e {
+                RunFolderError::NotARun { .. } => Usage(e.to_string()).into(),
+                other => anyhow::Error::new(other),
+            })?;
             for (_, checkpoint) in view.require_checkpoints("run")? {
                 sources.push(Source { path: checkpoint, run: Some(runs.len()), task: task.clone() });
             }
@@ -111,13 +114,13 @@ fn evaluations_in(run: &RunView) -> Result<Vec<Evaluation>> {
     }
     let lines: Vec<Line> = run.read_metrics()?;
     let mut evaluations: Vec<Evaluation> = Vec::new();
-    for line in lines {
+    for (number, line) in lines.into_iter().enumerate() {
         let Some(accuracy) = line.accuracy else { continue };
         if !(0.0..=1.0).contains(&accuracy) {
             bail!(
-                "{}/metrics.jsonl, step {}: accuracy = {accuracy} is not between 0 and 1",
+                "{}/metrics.jsonl, line {}: accuracy = {accuracy} is not between 0 and 1",
                 run.path().display(),
-                line.step
+                number + 1
             );
         }
         evaluations.push(Evaluation { step: line.step, samples: line.samples, accuracy });

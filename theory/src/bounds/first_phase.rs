@@ -19,13 +19,7 @@ use crate::two_phase::Problem;
 /// assert!(b.samples > 5.35e6 && b.samples < 1e8 && b.ingredients["p"] == 0.5);
 /// # Ok::<(), curricle_theory::TheoryError>(())
 /// ```
-pub fn labels_first_phase(
-    d: usize,
-    k: usize,
-    bias: f64,
-    width: usize,
-    delta: f64,
-) -> Result<Bound> {
+pub fn labels_first_phase(d: usize, k: usize, bias: f64, width: usize, delta: f64) -> Result<Bound> {
     if k >= d {
         return out_of_range(
             "k",
@@ -38,12 +32,8 @@ pub fn labels_first_phase(
     let mut bound = first_phase_bound(&statistics, width, delta, 1.0)?;
     bound.name = "labels_first_phase".into();
     bound.statement = "labels / one-shot: B >= 2 (p + Delta/6) log(2dm/delta) / (Delta/2)^2, Delta = |hat g(k-1)| - |hat g(k+1)|".into();
-    bound
-        .ingredients
-        .insert("p".into(), statistics.neurons[0].second_moment);
-    bound
-        .ingredients
-        .insert("Delta".into(), statistics.neurons[0].gap());
+    bound.ingredients.insert("p".into(), statistics.neurons[0].second_moment);
+    bound.ingredients.insert("Delta".into(), statistics.neurons[0].gap());
     Ok(bound)
 }
 
@@ -125,15 +115,9 @@ pub fn phase_one_typical(
     let mut bound = first_phase_bound(&statistics, student_width, delta, 1.0)?;
     bound.name = "phase_one_typical".into();
     bound.statement = "phase-one teacher, typical random signs: the checkpoint bound with gamma from the medians of min |hat f(j)| inside and max outside".into();
-    bound
-        .ingredients
-        .insert("teacher_width".into(), teacher_width as f64);
-    bound
-        .ingredients
-        .insert("sd_inside".into(), model.sd_inside);
-    bound
-        .ingredients
-        .insert("sd_outside".into(), model.sd_outside);
+    bound.ingredients.insert("teacher_width".into(), teacher_width as f64);
+    bound.ingredients.insert("sd_inside".into(), model.sd_inside);
+    bound.ingredients.insert("sd_outside".into(), model.sd_outside);
     Ok(bound)
 }
 
@@ -143,22 +127,14 @@ pub fn phase_one_typical(
 /// Not a bound. Accurate when B is large enough for the central limit (tens of samples) and coordinates are nearly uncorrelated.
 pub fn predicted_batch(statistics: &GradientStatistics, fraction: f64) -> Result<Bound> {
     check_fraction(fraction)?;
-    if statistics
-        .neurons
-        .iter()
-        .any(|n| n.means.len() != statistics.d)
-    {
+    if statistics.neurons.iter().any(|n| n.means.len() != statistics.d) {
         return Err(TheoryError::Shape {
             what: "means per neuron",
             expected: statistics.d,
             found: statistics.neurons[0].means.len(),
         });
     }
-    let mut gaps: Vec<f64> = statistics
-        .neurons
-        .iter()
-        .map(NeuronStatistics::gap)
-        .collect();
+    let mut gaps: Vec<f64> = statistics.neurons.iter().map(NeuronStatistics::gap).collect();
     gaps.sort_by(|a, b| b.total_cmp(a));
     let gap = gaps[quantile_index(gaps.len(), fraction)];
     if gap <= 0.0 {
@@ -176,11 +152,7 @@ pub fn predicted_batch(statistics: &GradientStatistics, fraction: f64) -> Result
     }
     while high / low > 1.02 {
         let middle = (low * high).sqrt();
-        if success(middle) < target {
-            low = middle
-        } else {
-            high = middle
-        }
+        if success(middle) < target { low = middle } else { high = middle }
     }
     Bound::new(
         "predicted_first_phase",
@@ -198,29 +170,18 @@ pub fn predicted_batch(statistics: &GradientStatistics, fraction: f64) -> Result
 
 /// Mean over neurons of `P(min inside > max outside)` under the normal model.
 pub(crate) fn ranking_probability(statistics: &GradientStatistics, batch: f64) -> f64 {
-    let total: f64 = statistics
-        .neurons
-        .iter()
-        .map(|n| neuron_probability(n, &statistics.support, batch))
-        .sum();
+    let total: f64 =
+        statistics.neurons.iter().map(|n| neuron_probability(n, &statistics.support, batch)).sum();
     total / statistics.neurons.len() as f64
 }
 
 fn neuron_probability(neuron: &NeuronStatistics, support: &[usize], batch: f64) -> f64 {
     const STEPS: usize = 48;
     let sd = |mean: f64| ((neuron.second_moment - mean * mean).max(1e-300) / batch).sqrt();
-    let below =
-        |mean: f64, t: f64| (phi((t - mean) / sd(mean)) - phi((-t - mean) / sd(mean))).max(0.0);
+    let below = |mean: f64, t: f64| (phi((t - mean) / sd(mean)) - phi((-t - mean) / sd(mean))).max(0.0);
     let mut inside = vec![false; neuron.means.len()];
     support.iter().for_each(|&j| inside[j] = true);
-    let of = |want: bool| {
-        neuron
-            .means
-            .iter()
-            .zip(&inside)
-            .filter(move |(_, i)| **i == want)
-            .map(|(m, _)| *m)
-    };
+    let of = |want: bool| neuron.means.iter().zip(&inside).filter(move |(_, i)| **i == want).map(|(m, _)| *m);
     // P(max outside <= t) as a distribution function, integrated against P(all inside > t), over the range where it can change.
     let spread = 9.0 * sd(0.0);
     let bottom = (neuron.outside - spread).max(0.0);
@@ -232,8 +193,7 @@ fn neuron_probability(neuron: &NeuronStatistics, support: &[usize], batch: f64) 
         let distribution: f64 = of(false).map(|m| below(m, t)).product();
         if distribution - previous > 1e-12 {
             let middle = t - step / 2.0;
-            total += (distribution - previous)
-                * of(true).map(|m| 1.0 - below(m, middle)).product::<f64>();
+            total += (distribution - previous) * of(true).map(|m| 1.0 - below(m, middle)).product::<f64>();
         }
         previous = distribution;
     }
@@ -286,18 +246,10 @@ pub fn rank_checkpoint(
     };
     let bound = optional(first_phase_bound(&statistics, width, delta, fraction))?;
     let prediction = optional(predicted_batch(&statistics, fraction))?;
-    let mut gaps: Vec<(f64, f64)> = statistics
-        .neurons
-        .iter()
-        .map(|n| (n.gap(), n.second_moment))
-        .collect();
+    let mut gaps: Vec<(f64, f64)> = statistics.neurons.iter().map(|n| (n.gap(), n.second_moment)).collect();
     gaps.sort_by(|a, b| b.0.total_cmp(&a.0));
     let (gap, moment) = gaps[quantile_index(gaps.len(), fraction)];
-    let relative_gap = if moment > 0.0 {
-        gap / moment.sqrt()
-    } else {
-        0.0
-    };
+    let relative_gap = if moment > 0.0 { gap / moment.sqrt() } else { 0.0 };
     Ok(CheckpointRank {
         bound,
         prediction,
@@ -315,10 +267,5 @@ fn check_fraction(fraction: f64) -> Result<()> {
     if fraction > 0.0 && fraction <= 1.0 {
         return Ok(());
     }
-    out_of_range(
-        "fraction",
-        fraction,
-        "(0, 1]",
-        "0.9 is usual, 1 asks for every neuron",
-    )
+    out_of_range("fraction", fraction, "(0, 1]", "0.9 is usual, 1 asks for every neuron")
 }

@@ -14,9 +14,7 @@ fn check_sizes(d: usize, k: usize) -> Result<()> {
 
 /// `log2 C(d,k)`, summed in logarithms.
 fn log2_binomial(d: usize, k: usize) -> f64 {
-    (0..k.min(d - k))
-        .map(|i| ((d - i) as f64 / (i + 1) as f64).log2())
-        .sum()
+    (0..k.min(d - k)).map(|i| ((d - i) as f64 / (i + 1) as f64).log2()).sum()
 }
 
 /// Any learner from labels: `B >= (1-delta) log2 C(d,k) - 1` (Fano: a label carries at most one bit about the support).
@@ -84,11 +82,7 @@ pub fn statistical_query(d: usize, k: usize, width: usize, delta: f64) -> Result
         Kind::Lower,
         "statistical queries with tolerance tau = B^(-1/2): B >= (1-delta) C(d,k) / (d * width)",
         log2.exp2(),
-        &[
-            ("queries", queries),
-            ("order_d_power", (d as f64).powf(k as f64 - 1.0)),
-            ("delta", delta),
-        ],
+        &[("queries", queries), ("order_d_power", (d as f64).powf(k as f64 - 1.0)), ("delta", delta)],
     )
 }
 
@@ -107,12 +101,7 @@ pub struct Constants {
 
 impl Default for Constants {
     fn default() -> Self {
-        Self {
-            second_phase: 1.0,
-            first_phase: 1.0,
-            labels: 1.0,
-            labels_accuracy: 1.0,
-        }
+        Self { second_phase: 1.0, first_phase: 1.0, labels: 1.0, labels_accuracy: 1.0 }
     }
 }
 
@@ -129,11 +118,7 @@ pub fn headline_progressive(d: usize, k: usize, epsilon: f64, c: Constants) -> R
         Kind::Order,
         "Theorem 3.2, two checkpoints: 2^k d^2 eps^-2 + k^3",
         second + first,
-        &[
-            ("second_phase", second),
-            ("first_phase", first),
-            ("epsilon", epsilon),
-        ],
+        &[("second_phase", second), ("first_phase", first), ("epsilon", epsilon)],
     )
 }
 
@@ -141,20 +126,14 @@ pub fn headline_progressive(d: usize, k: usize, epsilon: f64, c: Constants) -> R
 pub fn headline_one_shot(d: usize, k: usize, epsilon: f64, c: Constants) -> Result<Bound> {
     check_sizes(d, k)?;
     check_unit("epsilon", epsilon)?;
-    let (first, second) = (
-        c.labels * (d as f64).powf(k as f64 - 1.0),
-        c.labels_accuracy / (epsilon * epsilon),
-    );
+    let (first, second) =
+        (c.labels * (d as f64).powf(k as f64 - 1.0), c.labels_accuracy / (epsilon * epsilon));
     Bound::new(
         "headline_one_shot",
         Kind::Order,
         "Theorem 3.2, one-shot: at least max(d^(k-1), eps^-2)",
         first.max(second),
-        &[
-            ("first_phase", first),
-            ("second_phase", second),
-            ("epsilon", epsilon),
-        ],
+        &[("first_phase", first), ("second_phase", second), ("epsilon", epsilon)],
     )
 }
 
@@ -190,11 +169,7 @@ pub fn crossover(k: usize, epsilon: f64, c: Constants) -> Result<Option<usize>> 
     let (mut low, mut high) = (k, LIMIT);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        if ahead(middle)? {
-            high = middle
-        } else {
-            low = middle
-        }
+        if ahead(middle)? { high = middle } else { low = middle }
     }
     Ok(Some(high))
 }
@@ -217,12 +192,7 @@ pub fn explicit_crossover(
         );
     }
     let mut best = None;
-    for d in ((k + 1) | 1..=max_d)
-        .step_by(2)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev()
-    {
+    for d in ((k + 1) | 1..=max_d).step_by(2).collect::<Vec<_>>().into_iter().rev() {
         let labels = labels_first_phase(d, k, 0.5, student_width, delta)?;
         match phase_one_typical(d, k, teacher_width, student_width, delta) {
             Ok(teacher) if teacher.samples < labels.samples => best = Some(d),

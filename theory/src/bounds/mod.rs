@@ -18,8 +18,8 @@ pub use first_phase::{
     rank_checkpoint,
 };
 pub use lines::{
-    Constants, crossover, explicit_crossover, headline_one_shot, headline_progressive,
-    information_labels, information_teacher, statistical_query,
+    Constants, crossover, explicit_crossover, headline_one_shot, headline_progressive, information_labels,
+    information_teacher, statistical_query,
 };
 pub use second_phase::{SecondPhaseBound, second_phase};
 pub use statistics::{GradientStatistics, NeuronStatistics};
@@ -63,13 +63,9 @@ impl Bound {
         samples: f64,
         ingredients: &[(&str, f64)],
     ) -> Result<Self> {
-        let ingredients: BTreeMap<String, f64> = ingredients
-            .iter()
-            .map(|(n, v)| (n.to_string(), *v))
-            .collect();
-        ingredients
-            .values()
-            .try_for_each(|&v| finite("an ingredient of the bound", v).map(drop))?;
+        let ingredients: BTreeMap<String, f64> =
+            ingredients.iter().map(|(n, v)| (n.to_string(), *v)).collect();
+        ingredients.values().try_for_each(|&v| finite("an ingredient of the bound", v).map(drop))?;
         Ok(Self {
             name: name.into(),
             statement: statement.into(),
@@ -85,9 +81,7 @@ mod tests {
     use super::*;
     use crate::TheoryError;
     use crate::fourier::network_spectrum;
-    use crate::measure::{
-        Criterion, Experiment, GrowthSpec, RecoveryLog, Source, quiet, recovery_batches,
-    };
+    use crate::measure::{Criterion, Experiment, GrowthSpec, RecoveryLog, Source, quiet, recovery_batches};
     use crate::two_phase::{
         FirstLayer, FirstPhase, Problem, Supervision, TeacherSpec, hinge_loss, phase_one_teacher,
         train_second_layer,
@@ -103,28 +97,14 @@ mod tests {
             criterion: Criterion::Neurons(0.9),
             seed: 1,
         };
-        let growth = GrowthSpec {
-            trials: 15,
-            start: 4096,
-            max_batch: 1 << 24,
-            ..GrowthSpec::default()
-        };
-        let measured = recovery_batches(&e, growth, &mut RecoveryLog::default(), &quiet)
-            .unwrap()
-            .median
-            .unwrap();
-        let predicted = predicted_batch(&GradientStatistics::labels(21, 4, 0.5).unwrap(), 0.9)
-            .unwrap()
-            .samples;
+        let growth = GrowthSpec { trials: 15, start: 4096, max_batch: 1 << 24, ..GrowthSpec::default() };
+        let measured =
+            recovery_batches(&e, growth, &mut RecoveryLog::default(), &quiet).unwrap().median.unwrap();
+        let predicted =
+            predicted_batch(&GradientStatistics::labels(21, 4, 0.5).unwrap(), 0.9).unwrap().samples;
         let bound = labels_first_phase(21, 4, 0.5, 32, 0.1).unwrap().samples;
-        assert!(
-            (0.6..1.7).contains(&(measured / predicted)),
-            "measured {measured}, predicted {predicted}"
-        );
-        assert!(
-            measured < bound && bound < 30.0 * measured,
-            "measured {measured}, bound {bound}"
-        );
+        assert!((0.6..1.7).contains(&(measured / predicted)), "measured {measured}, predicted {predicted}");
+        assert!(measured < bound && bound < 30.0 * measured, "measured {measured}, bound {bound}");
     }
 
     #[test]
@@ -134,9 +114,7 @@ mod tests {
         let f = network_spectrum(&net).unwrap();
         let correlations: Vec<f64> = (0..15).map(|j| f[1 << j]).collect();
         let square = f.iter().map(|v| v * v).sum();
-        let exact =
-            GradientStatistics::odd_teacher(&correlations, &[0, 1], square, net.sup_bound())
-                .unwrap();
+        let exact = GradientStatistics::odd_teacher(&correlations, &[0, 1], square, net.sup_bound()).unwrap();
         let sampled = GradientStatistics::sampled(&net, &problem, 6, 1 << 18, 3).unwrap();
         for neuron in &sampled.neurons {
             assert!((neuron.second_moment / exact.neurons[0].second_moment - 1.0).abs() < 0.03);
@@ -157,19 +135,10 @@ mod tests {
             criterion: Criterion::Neurons(0.9),
             seed: 1,
         };
-        let growth = GrowthSpec {
-            trials: 15,
-            start: 16,
-            ..GrowthSpec::default()
-        };
-        let measured = recovery_batches(&e, growth, &mut RecoveryLog::default(), &quiet)
-            .unwrap()
-            .median
-            .unwrap();
-        assert!(
-            (0.5..2.0).contains(&(measured / predicted)),
-            "measured {measured}, predicted {predicted}"
-        );
+        let growth = GrowthSpec { trials: 15, start: 16, ..GrowthSpec::default() };
+        let measured =
+            recovery_batches(&e, growth, &mut RecoveryLog::default(), &quiet).unwrap().median.unwrap();
+        assert!((0.5..2.0).contains(&(measured / predicted)), "measured {measured}, predicted {predicted}");
         assert!(measured < bound);
     }
 
@@ -185,16 +154,9 @@ mod tests {
         assert!(bound.exact && bound.hinge <= 0.1);
         let trained = train_second_layer(&net, &problem, bound.settings, 1, 0).unwrap();
         let (loss, error) = hinge_loss(&trained, &problem, 4096, 1, 0).unwrap();
-        assert!(
-            loss <= 0.2 && error == 0.0,
-            "{loss} {error} after {}",
-            bound.settings.samples
-        );
+        assert!(loss <= 0.2 && error == 0.0, "{loss} {error} after {}", bound.settings.samples);
         let dead = net.thresholded(1.0);
-        assert!(matches!(
-            second_phase(&dead, &problem, 0.2, 1),
-            Err(TheoryError::NoComparator { .. })
-        ));
+        assert!(matches!(second_phase(&dead, &problem, 0.2, 1), Err(TheoryError::NoComparator { .. })));
     }
 
     #[test]
@@ -204,19 +166,11 @@ mod tests {
             Err(TheoryError::NoFirstOrderSignal { .. })
         ));
         assert!(labels_first_phase(4, 4, 0.5, 64, 0.1).is_err());
-        assert!(
-            labels_first_phase(41, 4, 1.0, 64, 0.1)
-                .unwrap_err()
-                .to_string()
-                .contains("(-1, 1)")
-        );
+        assert!(labels_first_phase(41, 4, 1.0, 64, 0.1).unwrap_err().to_string().contains("(-1, 1)"));
         assert!(labels_first_phase(41, 4, 0.5, 64, 1.0).is_err());
         assert!(headline_progressive(10, 4, 0.0, Constants::default()).is_err());
         assert!(information_teacher(10, 11, 0.1).is_err());
-        assert!(
-            phase_one_typical(7, 4, 64, 64, 0.1).is_err(),
-            "outside weights as large as the inside ones"
-        );
+        assert!(phase_one_typical(7, 4, 64, 64, 0.1).is_err(), "outside weights as large as the inside ones");
     }
 
     #[test]
@@ -226,9 +180,6 @@ mod tests {
             phase_one_typical(101, 4, 64, 64, 0.1).unwrap().samples,
             labels_first_phase(101, 4, 0.5, 64, 0.1).unwrap().samples,
         );
-        assert!(
-            d < 101 && teacher < labels / 100.0,
-            "crossover {d}; at 101: {teacher} against {labels}"
-        );
+        assert!(d < 101 && teacher < labels / 100.0, "crossover {d}; at 101: {teacher} against {labels}");
     }
 }

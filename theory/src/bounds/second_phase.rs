@@ -36,12 +36,7 @@ pub struct SecondPhaseBound {
 /// `R^2 = 1 + sum_i relu(|w_i|_1 + b_i)^2` bounds every input. When at most 12 coordinates carry weight the loss is exact over their
 /// sign patterns; otherwise the fit uses 8192 samples and the loss 8192 others (then `A` holds up to their sampling error).
 /// Errors: [`TheoryError::NoComparator`] when the features cannot express the parity.
-pub fn second_phase(
-    net: &ReluNet,
-    problem: &Problem,
-    epsilon: f64,
-    seed: u64,
-) -> Result<SecondPhaseBound> {
+pub fn second_phase(net: &ReluNet, problem: &Problem, epsilon: f64, seed: u64) -> Result<SecondPhaseBound> {
     check_unit("epsilon", epsilon)?;
     net.check_dimension(problem.dimension())?;
     if net.width() > 4096 {
@@ -58,22 +53,13 @@ pub fn second_phase(
     let gram = features.t().dot(&features) / n;
     let target = features.t().dot(&labels) / n;
     let trace = gram.diag().sum() / m as f64;
-    let check = if exact {
-        None
-    } else {
-        Some(points(net, problem, seed, 1))
-    };
-    let (test, truth) = check
-        .as_ref()
-        .map_or((&features, &labels), |(f, l, _)| (f, l));
+    let check = if exact { None } else { Some(points(net, problem, seed, 1)) };
+    let (test, truth) = check.as_ref().map_or((&features, &labels), |(f, l, _)| (f, l));
     let mut best: Option<(f64, f64, Array1<f64>)> = None;
     let mut lowest = f64::INFINITY;
     for power in 1..=10 {
         let mut system = gram.clone();
-        system
-            .diag_mut()
-            .iter_mut()
-            .for_each(|v| *v += trace * 10f64.powi(-power));
+        system.diag_mut().iter_mut().for_each(|v| *v += trace * 10f64.powi(-power));
         let Ok(a) = system.solvec(&target) else {
             continue;
         };
@@ -84,11 +70,8 @@ pub fn second_phase(
         let norm = a.dot(&a).sqrt();
         for step in 0..=240 {
             let scale = 10f64.powf(f64::from(step) / 40.0 - 2.0);
-            let hinge = margins
-                .iter()
-                .map(|v| (1.0 - scale * v).max(0.0))
-                .sum::<f64>()
-                / margins.len() as f64;
+            let hinge =
+                margins.iter().map(|v| (1.0 - scale * v).max(0.0)).sum::<f64>() / margins.len() as f64;
             lowest = lowest.min(hinge);
             if hinge <= epsilon / 2.0 {
                 if best.as_ref().is_none_or(|b| scale * norm < b.0) {
@@ -99,10 +82,7 @@ pub fn second_phase(
         }
     }
     let Some((radius, hinge, comparator)) = best else {
-        return Err(TheoryError::NoComparator {
-            target: epsilon / 2.0,
-            found: lowest.min(1.0),
-        });
+        return Err(TheoryError::NoComparator { target: epsilon / 2.0, found: lowest.min(1.0) });
     };
     let reach = net
         .hidden()
@@ -124,32 +104,16 @@ pub fn second_phase(
             ("width", net.width() as f64),
         ],
     )?;
-    let settings = SecondPhase {
-        samples: samples.ceil().min(2f64.powi(62)) as u64,
-        radius,
-        feature_norm,
-    };
-    Ok(SecondPhaseBound {
-        bound,
-        settings,
-        comparator: comparator.to_vec(),
-        hinge,
-        exact,
-    })
+    let settings = SecondPhase { samples: samples.ceil().min(2f64.powi(62)) as u64, radius, feature_norm };
+    Ok(SecondPhaseBound { bound, settings, comparator: comparator.to_vec(), hinge, exact })
 }
 
 /// Features with a constant column, labels, and whether these are all sign patterns.
-fn points(
-    net: &ReluNet,
-    problem: &Problem,
-    seed: u64,
-    part: u64,
-) -> (Array2<f64>, Array1<f64>, bool) {
+fn points(net: &ReluNet, problem: &Problem, seed: u64, part: u64) -> (Array2<f64>, Array1<f64>, bool) {
     let evaluator = Evaluator::new(net);
     let d = problem.dimension();
-    let carries = |j: usize| {
-        problem.support().contains(&j) || net.hidden().column(j).iter().any(|&v| v != 0.0)
-    };
+    let carries =
+        |j: usize| problem.support().contains(&j) || net.hidden().column(j).iter().any(|&v| v != 0.0);
     let active: Vec<usize> = (0..d).filter(|&j| carries(j)).collect();
     let exact = active.len() <= ENUMERATED;
     let mut blocks = Vec::new();
@@ -165,10 +129,7 @@ fn points(
     } else {
         for index in 0..2 {
             let mut block = Block::new(d);
-            block.fill(
-                &mut generator(seed, part, Stream::Statistics, 1 << 40 | index),
-                BLOCK,
-            );
+            block.fill(&mut generator(seed, part, Stream::Statistics, 1 << 40 | index), BLOCK);
             blocks.push(block);
         }
     }
@@ -179,9 +140,7 @@ fn points(
     for block in &blocks {
         let y = block.parity(problem.support());
         for (s, phi) in evaluator.features(block).rows().into_iter().enumerate() {
-            phi.iter()
-                .enumerate()
-                .for_each(|(i, v)| features[[at, i]] = f64::from(*v));
+            phi.iter().enumerate().for_each(|(i, v)| features[[at, i]] = f64::from(*v));
             labels[at] = 1.0 - 2.0 * (y[s / 64] >> (s % 64) & 1) as f64;
             at += 1;
         }

@@ -49,12 +49,7 @@ impl NeuronStatistics {
                 outside = outside.max(mean.abs())
             }
         }
-        Self {
-            means,
-            inside,
-            outside,
-            second_moment,
-        }
+        Self { means, inside, outside, second_moment }
     }
 
     /// `inside - outside`: positive when infinitely many samples rank the support on top.
@@ -67,27 +62,14 @@ impl GradientStatistics {
     /// Labels: `|hat g(k-1)|` inside, `|hat g(k+1)|` outside, second moment `P(active)`, `sup = 1`. Exact.
     pub fn labels(d: usize, k: usize, bias: f64) -> Result<Self> {
         let gap = fourier_gap(d, k, bias)?;
-        let means = (0..d)
-            .map(|j| if j < k { gap.inside } else { gap.outside })
-            .collect();
+        let means = (0..d).map(|j| if j < k { gap.inside } else { gap.outside }).collect();
         let support: Vec<usize> = (0..k).collect();
         let neuron = NeuronStatistics::new(means, gap.activity, &support);
-        Ok(Self {
-            d,
-            support,
-            neurons: vec![neuron],
-            sup: 1.0,
-            standard_error: 0.0,
-        })
+        Ok(Self { d, support, neurons: vec![neuron], sup: 1.0, standard_error: 0.0 })
     }
 
     /// An odd teacher with odd d: the gradient of *every* neuron is `hat f({j})/2`, the second moment `E[f^2]/2`. Exact.
-    pub fn odd_teacher(
-        correlations: &[f64],
-        support: &[usize],
-        mean_square: f64,
-        sup: f64,
-    ) -> Result<Self> {
+    pub fn odd_teacher(correlations: &[f64], support: &[usize], mean_square: f64, sup: f64) -> Result<Self> {
         let d = correlations.len();
         check_support(support, d)?;
         if d.is_multiple_of(2) {
@@ -109,18 +91,9 @@ impl GradientStatistics {
                 instead: "give finite correlations and non-negative moments",
             });
         }
-        let neuron = NeuronStatistics::new(
-            correlations.iter().map(|c| c / 2.0).collect(),
-            mean_square / 2.0,
-            support,
-        );
-        Ok(Self {
-            d,
-            support: support.to_vec(),
-            neurons: vec![neuron],
-            sup,
-            standard_error: 0.0,
-        })
+        let neuron =
+            NeuronStatistics::new(correlations.iter().map(|c| c / 2.0).collect(), mean_square / 2.0, support);
+        Ok(Self { d, support: support.to_vec(), neurons: vec![neuron], sup, standard_error: 0.0 })
     }
 
     /// Any network: measured on `samples` fresh samples for `neurons` random student neurons.
@@ -141,12 +114,7 @@ impl GradientStatistics {
         seed: u64,
     ) -> Result<Self> {
         if neurons == 0 || neurons > 4096 {
-            return out_of_range(
-                "neurons",
-                neurons,
-                "1..=4096",
-                "16 random neurons show the spread",
-            );
+            return out_of_range("neurons", neurons, "1..=4096", "16 random neurons show the spread");
         }
         if samples < 1000 {
             return out_of_range(
@@ -163,20 +131,11 @@ impl GradientStatistics {
             0.5,
             &mut generator(seed, 0, Stream::Neurons, 1),
         );
-        let mut phase = FirstPhase::with_neurons(
-            problem,
-            Supervision::Net(net),
-            drawn,
-            seed,
-            0,
-            Stream::Statistics,
-        )?;
+        let mut phase =
+            FirstPhase::with_neurons(problem, Supervision::Net(net), drawn, seed, 0, Stream::Statistics)?;
         phase.extend(samples)?;
         let gradient = phase.gradient();
-        let moments = phase
-            .second_moments()
-            .map(|m| m.to_vec())
-            .unwrap_or_default();
+        let moments = phase.second_moments().map(|m| m.to_vec()).unwrap_or_default();
         let largest = moments.iter().fold(0.0f64, |m, v| m.max(*v));
         let neurons = gradient
             .rows()

@@ -13,8 +13,7 @@ pub use model::{CompareSpec, Comparison, Fitted, Line, Point, RecoveryPoint, Rol
 use crate::bounds::{Bound, GradientStatistics, first_phase_bound, predicted_batch};
 use crate::error::{Result, TheoryError, check_unit, out_of_range};
 use crate::measure::{
-    Callback, Criterion, Experiment, GrowthSpec, RecoveryBatches, RecoveryLog, Source,
-    recovery_batches,
+    Callback, Criterion, Experiment, GrowthSpec, RecoveryBatches, RecoveryLog, Source, recovery_batches,
 };
 use crate::recovery::{RecoveryPrediction, SignSumModel};
 use crate::two_phase::{OutputSigns, Problem, phase_one_teacher};
@@ -38,11 +37,7 @@ pub struct CompareLog {
 /// assert!(labels.points.iter().all(|p| p.samples.is_some()));
 /// # Ok::<(), curricle_theory::TheoryError>(())
 /// ```
-pub fn compare(
-    spec: &CompareSpec,
-    log: &mut CompareLog,
-    progress: Callback<'_>,
-) -> Result<Comparison> {
+pub fn compare(spec: &CompareSpec, log: &mut CompareLog, progress: Callback<'_>) -> Result<Comparison> {
     for (what, value) in [
         ("delta", spec.delta),
         ("epsilon", spec.epsilon),
@@ -52,12 +47,7 @@ pub fn compare(
         check_unit(what, value)?;
     }
     if spec.k.is_empty() || spec.d.is_empty() {
-        return out_of_range(
-            "grid",
-            "empty",
-            "at least one k and one d",
-            "give --k and --d",
-        );
+        return out_of_range("grid", "empty", "at least one k and one d", "give --k and --d");
     }
     let mut out = Comparison {
         spec: spec.clone(),
@@ -74,8 +64,7 @@ pub fn compare(
         let mut cells = Vec::new();
         for &d in &dimensions {
             if k >= d || k < 2 {
-                out.skipped
-                    .push(format!("k = {k}, d = {d}: needs 2 <= k < d"));
+                out.skipped.push(format!("k = {k}, d = {d}: needs 2 <= k < d"));
                 continue;
             }
             match Problem::first(d, k) {
@@ -101,12 +90,7 @@ struct Cell {
     predicted: Option<RecoveryPrediction>,
 }
 
-fn cell(
-    spec: &CompareSpec,
-    problem: Problem,
-    log: &mut CompareLog,
-    progress: Callback<'_>,
-) -> Result<Cell> {
+fn cell(spec: &CompareSpec, problem: Problem, log: &mut CompareLog, progress: Callback<'_>) -> Result<Cell> {
     let (d, k) = (problem.dimension(), problem.k());
     let experiment = |source| Experiment {
         problem: problem.clone(),
@@ -129,14 +113,8 @@ fn cell(
         slot,
         progress,
     )?;
-    let slot = log
-        .logs
-        .entry(format!("phase-one k={k} d={d}"))
-        .or_default();
-    let source = Source::PhaseOne {
-        teacher: spec.teacher.clone(),
-        fixed: None,
-    };
+    let slot = log.logs.entry(format!("phase-one k={k} d={d}")).or_default();
+    let source = Source::PhaseOne { teacher: spec.teacher.clone(), fixed: None };
     let teachers = recovery_batches(
         &experiment(source),
         growth(spec.teachers, 16, spec.teacher_max_batch),
@@ -161,31 +139,16 @@ fn cell(
         )?),
         false => None,
     };
-    Ok(Cell {
-        problem,
-        labels,
-        teachers,
-        own,
-        predicted,
-    })
+    Ok(Cell { problem, labels, teachers, own, predicted })
 }
 
-fn own_bound(
-    spec: &CompareSpec,
-    problem: &Problem,
-    index: u64,
-) -> Result<(Option<f64>, Option<f64>)> {
+fn own_bound(spec: &CompareSpec, problem: &Problem, index: u64) -> Result<(Option<f64>, Option<f64>)> {
     let net = phase_one_teacher(problem, &spec.teacher, spec.seed, index)?;
     // With odd d and an odd teacher all neurons share one gradient; with even d a few neurons show the spread.
     let statistics =
         GradientStatistics::sampled(&net, problem, 4, spec.statistics_samples, spec.seed ^ index)?;
     Ok((
-        optional(first_phase_bound(
-            &statistics,
-            spec.neurons,
-            spec.delta,
-            spec.fraction,
-        ))?,
+        optional(first_phase_bound(&statistics, spec.neurons, spec.delta, spec.fraction))?,
         optional(predicted_batch(&statistics, spec.fraction))?,
     ))
 }
@@ -214,31 +177,12 @@ mod tests {
             ..CompareSpec::default()
         };
         let comparison = compare(&spec, &mut CompareLog::default(), &quiet).unwrap();
-        assert_eq!(
-            comparison.skipped.len(),
-            5,
-            "k = 3 with odd d, and k >= d: {:?}",
-            comparison.skipped
-        );
+        assert_eq!(comparison.skipped.len(), 5, "k = 3 with odd d, and k >= d: {:?}", comparison.skipped);
         let slope = |name: &str| {
-            comparison
-                .lines
-                .iter()
-                .find(|l| l.name == name)
-                .and_then(|l| l.fit.as_ref())
-                .unwrap()
-                .slope
+            comparison.lines.iter().find(|l| l.name == name).and_then(|l| l.fit.as_ref()).unwrap().slope
         };
-        assert!(
-            (slope("measured_labels") - 3.0).abs() < 0.5,
-            "{}",
-            slope("measured_labels")
-        );
-        assert!(
-            slope("measured_phase_one").abs() < 1.2,
-            "{}",
-            slope("measured_phase_one")
-        );
+        assert!((slope("measured_labels") - 3.0).abs() < 0.5, "{}", slope("measured_labels"));
+        assert!(slope("measured_phase_one").abs() < 1.2, "{}", slope("measured_phase_one"));
         for v in &comparison.verdicts {
             assert_eq!(v.holds, Some(true), "{v:?}");
         }

@@ -31,17 +31,8 @@ pub(crate) fn phi(x: f64) -> f64 {
 /// A probability error never exceeds 1, so the bound is at most `sum_i |a_i w_ij|`.
 pub fn degree_one_clt(net: &ReluNet) -> DegreeOne {
     let d = net.dimension();
-    let mut out = DegreeOne {
-        coefficients: vec![0.0; d],
-        errors: vec![0.0; d],
-    };
-    for ((w, &b), &a) in net
-        .hidden()
-        .rows()
-        .into_iter()
-        .zip(net.biases())
-        .zip(net.output())
-    {
+    let mut out = DegreeOne { coefficients: vec![0.0; d], errors: vec![0.0; d] };
+    for ((w, &b), &a) in net.hidden().rows().into_iter().zip(net.biases()).zip(net.output()) {
         let squares: f64 = w.iter().map(|v| v * v).sum();
         let cubes: f64 = w.iter().map(|v| v.abs().powi(3)).sum();
         if squares == 0.0 {
@@ -51,10 +42,8 @@ pub fn degree_one_clt(net: &ReluNet) -> DegreeOne {
         for (j, &wj) in w.iter().enumerate() {
             let s = (squares - wj * wj).max(0.0).sqrt();
             let error = if s > 0.0 {
-                let smooth = [-wj, wj]
-                    .into_iter()
-                    .map(|t| (phi((b + t) / s) - centre).abs())
-                    .fold(0.0, f64::max);
+                let smooth =
+                    [-wj, wj].into_iter().map(|t| (phi((b + t) / s) - centre).abs()).fold(0.0, f64::max);
                 (BERRY_ESSEEN * (cubes - wj.abs().powi(3)) / s.powi(3) + smooth).min(1.0)
             } else {
                 1.0
@@ -84,9 +73,8 @@ pub struct SmallSupport {
 /// Domain: at most 20 coordinates are left. For a first-phase teacher take half the in-support size, `1/(4k)`.
 pub fn small_support_spectrum(net: &ReluNet, negligible: f64) -> Result<SmallSupport> {
     let keep = |v: f64| v.abs() > negligible;
-    let coordinates: Vec<usize> = (0..net.dimension())
-        .filter(|&j| net.hidden().column(j).iter().any(|&v| keep(v)))
-        .collect();
+    let coordinates: Vec<usize> =
+        (0..net.dimension()).filter(|&j| net.hidden().column(j).iter().any(|&v| keep(v))).collect();
     if coordinates.len() > 20 {
         return out_of_range(
             "non-negligible coordinates",
@@ -95,23 +83,10 @@ pub fn small_support_spectrum(net: &ReluNet, negligible: f64) -> Result<SmallSup
             "raise `negligible`, or use `sampled_correlations`",
         );
     }
-    let rest = |i: usize| {
-        net.hidden()
-            .row(i)
-            .iter()
-            .filter(|v| !keep(**v))
-            .map(|v| v * v)
-            .sum::<f64>()
-            .sqrt()
-    };
-    let error = (0..net.width())
-        .map(|i| net.output()[i].abs() * rest(i))
-        .sum();
+    let rest =
+        |i: usize| net.hidden().row(i).iter().filter(|v| !keep(**v)).map(|v| v * v).sum::<f64>().sqrt();
+    let error = (0..net.width()).map(|i| net.output()[i].abs() * rest(i)).sum();
     let restricted = net.thresholded(negligible);
     let coefficients = spectrum(&values_on(&restricted, &coordinates))?;
-    Ok(SmallSupport {
-        coordinates,
-        coefficients,
-        error,
-    })
+    Ok(SmallSupport { coordinates, coefficients, error })
 }

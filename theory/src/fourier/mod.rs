@@ -52,9 +52,7 @@ pub fn spectrum(values: &[f64]) -> Result<Vec<f64>> {
     let mut out = values.to_vec();
     transform(&mut out);
     let scale = 1.0 / values.len() as f64;
-    out.par_iter_mut()
-        .with_min_len(SEQUENTIAL)
-        .for_each(|v| *v *= scale);
+    out.par_iter_mut().with_min_len(SEQUENTIAL).for_each(|v| *v *= scale);
     if out.par_iter().any(|v| !v.is_finite()) {
         return Err(TheoryError::NotFinite {
             what: "a Fourier coefficient",
@@ -84,12 +82,7 @@ fn values_on(net: &ReluNet, coordinates: &[usize]) -> Vec<f64> {
     let low = coordinates.len().min(12);
     // <w, x> splits into a part from the low bits and one from the high bits: two small tables per neuron.
     let table = |row: usize, coordinates: &[usize]| -> Vec<f64> {
-        let mut sums = vec![
-            coordinates
-                .iter()
-                .map(|&j| net.hidden()[[row, j]])
-                .sum::<f64>(),
-        ];
+        let mut sums = vec![coordinates.iter().map(|&j| net.hidden()[[row, j]]).sum::<f64>()];
         for &j in coordinates {
             let w = net.hidden()[[row, j]];
             let flipped: Vec<f64> = sums.iter().map(|s| s - 2.0 * w).collect();
@@ -97,22 +90,15 @@ fn values_on(net: &ReluNet, coordinates: &[usize]) -> Vec<f64> {
         }
         sums
     };
-    let tables: Vec<(Vec<f64>, Vec<f64>)> = (0..net.width())
-        .map(|i| (table(i, &coordinates[..low]), table(i, &coordinates[low..])))
-        .collect();
+    let tables: Vec<(Vec<f64>, Vec<f64>)> =
+        (0..net.width()).map(|i| (table(i, &coordinates[..low]), table(i, &coordinates[low..]))).collect();
     let mut values = vec![net.output_bias(); 1 << coordinates.len()];
-    values
-        .par_chunks_mut(1 << low)
-        .enumerate()
-        .for_each(|(high, chunk)| {
-            for (i, (lows, highs)) in tables.iter().enumerate() {
-                let (shift, a) = (highs[high] + net.biases()[i], net.output()[i]);
-                chunk
-                    .iter_mut()
-                    .zip(lows)
-                    .for_each(|(v, z)| *v += a * (z + shift).max(0.0));
-            }
-        });
+    values.par_chunks_mut(1 << low).enumerate().for_each(|(high, chunk)| {
+        for (i, (lows, highs)) in tables.iter().enumerate() {
+            let (shift, a) = (highs[high] + net.biases()[i], net.output()[i]);
+            chunk.iter_mut().zip(lows).for_each(|(v, z)| *v += a * (z + shift).max(0.0));
+        }
+    });
     values
 }
 
@@ -131,9 +117,7 @@ fn check_length(length: usize) -> Result<()> {
 fn transform<T: Copy + Send + Add<Output = T> + Sub<Output = T>>(values: &mut [T]) {
     if values.len() > SEQUENTIAL {
         let (a, b) = values.split_at_mut(values.len() / 2);
-        a.par_chunks_mut(SEQUENTIAL)
-            .zip(b.par_chunks_mut(SEQUENTIAL))
-            .for_each(|(a, b)| butterfly(a, b));
+        a.par_chunks_mut(SEQUENTIAL).zip(b.par_chunks_mut(SEQUENTIAL)).for_each(|(a, b)| butterfly(a, b));
         rayon::join(|| transform(a), || transform(b));
         return;
     }
@@ -175,9 +159,8 @@ mod tests {
 
     #[test]
     fn twenty_bits_in_under_a_second_and_the_inverse_restores() {
-        let mut values: Vec<f64> = (0..1u64 << 20)
-            .map(|x| ((x.wrapping_mul(0x9e37_79b9) >> 7) % 17) as f64)
-            .collect();
+        let mut values: Vec<f64> =
+            (0..1u64 << 20).map(|x| ((x.wrapping_mul(0x9e37_79b9) >> 7) % 17) as f64).collect();
         let single: Vec<f32> = values.iter().map(|v| *v as f32).collect();
         let original = values.clone();
         let start = std::time::Instant::now();
@@ -187,34 +170,19 @@ mod tests {
         walsh_hadamard_in_place_f32(&mut small).unwrap();
         assert!((f64::from(small[77]) - values[77]).abs() < 4.0);
         walsh_hadamard_in_place(&mut values).unwrap();
-        assert!(
-            values
-                .iter()
-                .zip(&original)
-                .all(|(v, o)| v / 1048576.0 == *o)
-        );
+        assert!(values.iter().zip(&original).all(|(v, o)| v / 1048576.0 == *o));
         assert!(walsh_hadamard_in_place(&mut [1.0; 3]).is_err());
     }
 
     #[test]
     fn the_four_ways_agree_where_they_overlap() {
         let problem = Problem::new(13, vec![1, 4, 6, 11]).unwrap();
-        let net = phase_one_teacher(
-            &problem,
-            &TeacherSpec {
-                width: 20,
-                ..TeacherSpec::default()
-            },
-            3,
-            1,
-        )
-        .unwrap();
+        let net =
+            phase_one_teacher(&problem, &TeacherSpec { width: 20, ..TeacherSpec::default() }, 3, 1).unwrap();
         let exact = network_spectrum(&net).unwrap();
         let spot: f64 = (0u32..1 << 13)
             .map(|x| {
-                let point: Vec<f64> = (0..13)
-                    .map(|j| if x >> j & 1 == 1 { -1.0 } else { 1.0 })
-                    .collect();
+                let point: Vec<f64> = (0..13).map(|j| if x >> j & 1 == 1 { -1.0 } else { 1.0 }).collect();
                 net.evaluate(&point).unwrap() * point[4] * point[6] * point[11]
             })
             .sum();
@@ -222,42 +190,27 @@ mod tests {
 
         let clt = degree_one_clt(&net);
         for j in 0..13 {
-            assert!(
-                (clt.coefficients[j] - exact[1 << j]).abs() <= clt.errors[j],
-                "coordinate {j}"
-            );
+            assert!((clt.coefficients[j] - exact[1 << j]).abs() <= clt.errors[j], "coordinate {j}");
         }
 
-        let sampled =
-            sampled_correlations(&net, &[1, 4, 6, 11, 12], 3, Output::Margin, 200_000, 5).unwrap();
+        let sampled = sampled_correlations(&net, &[1, 4, 6, 11, 12], 3, Output::Margin, 200_000, 5).unwrap();
         assert_eq!(sampled.len(), 5 + 10 + 10);
         let z = |c: &Correlation| {
             (c.estimate - exact[c.set.iter().map(|j| 1 << j).sum::<usize>()]) / c.standard_error
         };
         let chi: f64 = sampled.iter().map(|c| z(c).powi(2)).sum();
-        assert!(
-            (5.0..60.0).contains(&chi),
-            "25 squared standard scores sum to {chi}"
-        );
+        assert!((5.0..60.0).contains(&chi), "25 squared standard scores sum to {chi}");
 
         let pruned = small_support_spectrum(&net, 0.5 * 0.125).unwrap();
         assert_eq!(pruned.coordinates, [1, 4, 6, 11]);
         let exact_pruned = network_spectrum(&net.pruned(0.5)).unwrap();
         for (mask, &c) in pruned.coefficients.iter().enumerate() {
-            let full: usize = pruned
-                .coordinates
-                .iter()
-                .enumerate()
-                .map(|(i, j)| (mask >> i & 1) << j)
-                .sum();
+            let full: usize = pruned.coordinates.iter().enumerate().map(|(i, j)| (mask >> i & 1) << j).sum();
             assert!(
                 (c - exact_pruned[full]).abs() < 1e-14,
                 "the restricted spectrum is that of the pruned net"
             );
-            assert!(
-                (c - exact[full]).abs() <= pruned.error,
-                "and close to the whole net's"
-            );
+            assert!((c - exact[full]).abs() <= pruned.error, "and close to the whole net's");
         }
     }
 }

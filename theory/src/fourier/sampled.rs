@@ -54,24 +54,14 @@ pub fn sampled_correlations(
         .into_par_iter()
         .map(|index| {
             let mut block = Block::new(net.dimension());
-            block.fill(
-                &mut generator(seed, 0, Stream::Statistics, index),
-                block_samples(samples, index),
-            );
+            block.fill(&mut generator(seed, 0, Stream::Statistics, index), block_samples(samples, index));
             let mut values = evaluator.values(&block);
             if output == Output::Probability {
-                values
-                    .iter_mut()
-                    .for_each(|v| *v = 1.0 / (1.0 + (-*v).exp()));
+                values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp()));
             }
             let square = values.iter().map(|v| f64::from(*v).powi(2)).sum();
             values.resize(BLOCK, 0.0);
-            (
-                sets.iter()
-                    .map(|set| signed_sum(&values, &block.parity(set)))
-                    .collect(),
-                square,
-            )
+            (sets.iter().map(|set| signed_sum(&values, &block.parity(set))).collect(), square)
         })
         .collect();
     let mut totals = vec![0.0; sets.len()];
@@ -92,11 +82,7 @@ pub fn sampled_correlations(
                     instead: "the outputs overflow f32; rescale the network",
                 });
             }
-            Ok(Correlation {
-                set,
-                estimate,
-                standard_error,
-            })
+            Ok(Correlation { set, estimate, standard_error })
         })
         .collect()
 }

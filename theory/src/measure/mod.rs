@@ -22,8 +22,8 @@ pub use teachers::{GrowthSpec, RecoveryBatches, RecoveryLog, recovery_batches};
 use crate::error::{Result, TheoryError, check_unit, out_of_range};
 use crate::net::ReluNet;
 use crate::two_phase::{
-    FirstLayer, FirstPhase, Problem, SecondPhase, Supervision, TeacherSpec, final_teacher,
-    hinge_loss, phase_one_teacher, train_second_layer,
+    FirstLayer, FirstPhase, Problem, SecondPhase, Supervision, TeacherSpec, final_teacher, hinge_loss,
+    phase_one_teacher, train_second_layer,
 };
 
 /// Where the student's supervision comes from.
@@ -136,18 +136,11 @@ impl<'a> Bench<'a> {
                 return out_of_range("pool", *count, "1..=10000", "pool a few teachers");
             }
             Source::Checkpoints(nets) if nets.is_empty() => {
-                return Err(TheoryError::Shape {
-                    what: "checkpoints",
-                    expected: 1,
-                    found: 0,
-                });
+                return Err(TheoryError::Shape { what: "checkpoints", expected: 1, found: 0 });
             }
             _ => {}
         }
-        Ok(Self {
-            experiment,
-            cache: Mutex::default(),
-        })
+        Ok(Self { experiment, cache: Mutex::default() })
     }
 
     /// The supervising networks of trial `trial`; empty for labels.
@@ -167,19 +160,13 @@ impl<'a> Bench<'a> {
             Source::PhaseOne { teacher, .. } => {
                 vec![phase_one_teacher(&e.problem, teacher, e.seed, key)?]
             }
-            Source::Final {
-                teacher, second, ..
-            } => vec![final_teacher(&e.problem, teacher, *second, e.seed, key)?],
-            Source::Pool {
-                teacher,
-                count,
-                prune,
-            } => (0..*count as u64)
+            Source::Final { teacher, second, .. } => {
+                vec![final_teacher(&e.problem, teacher, *second, e.seed, key)?]
+            }
+            Source::Pool { teacher, count, prune } => (0..*count as u64)
                 .map(|i| {
-                    Ok(
-                        phase_one_teacher(&e.problem, teacher, e.seed, key * *count as u64 + i)?
-                            .pruned(*prune),
-                    )
+                    Ok(phase_one_teacher(&e.problem, teacher, e.seed, key * *count as u64 + i)?
+                        .pruned(*prune))
                 })
                 .collect::<Result<_>>()?,
         };
@@ -207,20 +194,11 @@ impl<'a> Bench<'a> {
             Criterion::Neurons(fraction) => ranking().neurons >= fraction,
             Criterion::Vote => ranking().vote,
             Criterion::Pooled => ranking().pooled,
-            Criterion::Loss {
-                epsilon,
-                second,
-                layer,
-            } => {
+            Criterion::Loss { epsilon, second, layer } => {
                 let (w, b) = phase.first_layer(layer);
                 let zero = ndarray::Array1::zeros(w.nrows());
-                let net = train_second_layer(
-                    &ReluNet::new(w, b, zero, 0.0)?,
-                    &e.problem,
-                    second,
-                    e.seed,
-                    trial,
-                )?;
+                let net =
+                    train_second_layer(&ReluNet::new(w, b, zero, 0.0)?, &e.problem, second, e.seed, trial)?;
                 hinge_loss(&net, &e.problem, 8192, e.seed, trial)?.0 <= epsilon
             }
         })
@@ -232,10 +210,7 @@ impl Experiment {
     fn fingerprint(&self) -> String {
         let source = match &self.source {
             Source::Checkpoints(nets) => {
-                let sum: f64 = nets
-                    .iter()
-                    .flat_map(|n| n.hidden().iter().chain(n.output()))
-                    .sum();
+                let sum: f64 = nets.iter().flat_map(|n| n.hidden().iter().chain(n.output())).sum();
                 format!("{} checkpoints, weight sum {sum:e}", nets.len())
             }
             other => format!("{other:?}"),

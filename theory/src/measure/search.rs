@@ -26,14 +26,7 @@ pub struct SearchSpec {
 
 impl Default for SearchSpec {
     fn default() -> Self {
-        Self {
-            delta: 0.1,
-            trials: 20,
-            start: 1024,
-            max_batch: 1 << 28,
-            resolution: 1.1,
-            confidence: 0.95,
-        }
+        Self { delta: 0.1, trials: 20, start: 1024, max_batch: 1 << 28, resolution: 1.1, confidence: 0.95 }
     }
 }
 
@@ -158,20 +151,11 @@ pub fn smallest_batch(
             if middle == *top {
                 break;
             }
-            if enough(middle, log)? {
-                *top = middle
-            } else {
-                low = middle
-            }
+            if enough(middle, log)? { *top = middle } else { low = middle }
         }
     }
     tried.sort_by_key(|t| t.batch);
-    Ok(SmallestBatch {
-        batch: high,
-        not_enough: low,
-        tried,
-        spec,
-    })
+    Ok(SmallestBatch { batch: high, not_enough: low, tried, spec })
 }
 
 fn at_batch(
@@ -182,14 +166,10 @@ fn at_batch(
     progress: Callback<'_>,
 ) -> Result<AtBatch> {
     let needed = (((1.0 - spec.delta) * spec.trials as f64 - 1e-9).ceil() as u64).max(1);
-    let slot = log
-        .batches
-        .iter()
-        .position(|b| b.0 == batch)
-        .unwrap_or_else(|| {
-            log.batches.push((batch, Vec::new()));
-            log.batches.len() - 1
-        });
+    let slot = log.batches.iter().position(|b| b.0 == batch).unwrap_or_else(|| {
+        log.batches.push((batch, Vec::new()));
+        log.batches.len() - 1
+    });
     loop {
         let outcomes = &mut log.batches[slot].1;
         let (mut trials, mut successes) = (0, 0);
@@ -198,23 +178,10 @@ fn at_batch(
             successes += u64::from(success);
             if successes >= needed || trials - successes > spec.trials - needed {
                 let interval = clopper_pearson(successes, trials, spec.confidence)?;
-                return Ok(AtBatch {
-                    batch,
-                    trials,
-                    successes,
-                    interval,
-                    enough: successes >= needed,
-                });
+                return Ok(AtBatch { batch, trials, successes, interval, enough: successes >= needed });
             }
         }
-        if progress(&Progress {
-            done: trials,
-            total: spec.trials,
-            batch,
-            successes,
-        })
-        .is_break()
-        {
+        if progress(&Progress { done: trials, total: spec.trials, batch, successes }).is_break() {
             return Err(TheoryError::Cancelled);
         }
         let start = outcomes.len() as u64;

@@ -24,13 +24,7 @@ pub struct GrowthSpec {
 
 impl Default for GrowthSpec {
     fn default() -> Self {
-        Self {
-            trials: 61,
-            start: 64,
-            factor: 1.2,
-            max_batch: 100_000,
-            confidence: 0.95,
-        }
+        Self { trials: 61, start: 64, factor: 1.2, max_batch: 100_000, confidence: 0.95 }
     }
 }
 
@@ -79,12 +73,7 @@ pub fn recovery_batches(
 ) -> Result<RecoveryBatches> {
     check_unit("confidence", spec.confidence)?;
     if spec.trials == 0 || spec.trials > 100_000 {
-        return out_of_range(
-            "trials",
-            spec.trials,
-            "1..=100000",
-            "61 give a median and a failure fraction",
-        );
+        return out_of_range("trials", spec.trials, "1..=100000", "61 give a median and a failure fraction");
     }
     if !(spec.factor > 1.0 && spec.factor.is_finite()) {
         return out_of_range("factor", spec.factor, "(1, inf)", "1.2 is usual");
@@ -158,20 +147,10 @@ fn summarise(batches: Vec<Option<u64>>, spec: GrowthSpec) -> Result<RecoveryBatc
     let failures = batches.iter().filter(|b| b.is_none()).count() as u64;
     let mut found: Vec<f64> = batches.iter().flatten().map(|&b| b as f64).collect();
     let median_of_successes = (!found.is_empty()).then(|| median(&mut found));
-    let mut all: Vec<f64> = batches
-        .iter()
-        .map(|b| b.map_or(f64::INFINITY, |b| b as f64))
-        .collect();
+    let mut all: Vec<f64> = batches.iter().map(|b| b.map_or(f64::INFINITY, |b| b as f64)).collect();
     let median = Some(median(&mut all)).filter(|m| m.is_finite());
     let failure_interval = clopper_pearson(failures, batches.len() as u64, spec.confidence)?;
-    Ok(RecoveryBatches {
-        batches,
-        median,
-        median_of_successes,
-        failures,
-        failure_interval,
-        spec,
-    })
+    Ok(RecoveryBatches { batches, median, median_of_successes, failures, failure_interval, spec })
 }
 
 #[cfg(test)]
@@ -181,37 +160,21 @@ mod tests {
     use std::cell::Cell;
 
     fn experiment(source: Source, d: usize, criterion: Criterion) -> Experiment {
-        Experiment {
-            problem: Problem::first(d, 2).unwrap(),
-            source,
-            neurons: 24,
-            criterion,
-            seed: 9,
-        }
+        Experiment { problem: Problem::first(d, 2).unwrap(), source, neurons: 24, criterion, seed: 9 }
     }
 
     #[test]
     fn cancelled_and_resumed_equals_uninterrupted() {
         let e = experiment(Source::Labels, 13, Criterion::Neurons(0.9));
-        let spec = GrowthSpec {
-            trials: 17,
-            ..GrowthSpec::default()
-        };
+        let spec = GrowthSpec { trials: 17, ..GrowthSpec::default() };
         let whole = recovery_batches(&e, spec, &mut RecoveryLog::default(), &quiet).unwrap();
         let mut log = RecoveryLog::default();
         let calls = Cell::new(0);
         let stop = |_: &Progress| {
             calls.set(calls.get() + 1);
-            if calls.get() == 2 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if calls.get() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        assert_eq!(
-            recovery_batches(&e, spec, &mut log, &stop),
-            Err(TheoryError::Cancelled)
-        );
+        assert_eq!(recovery_batches(&e, spec, &mut log, &stop), Err(TheoryError::Cancelled));
         let saved = serde_json::to_string(&log).unwrap();
         let mut log: RecoveryLog = serde_json::from_str(&saved).unwrap();
         assert!(!log.batches.is_empty() && log.batches.len() < 17);
@@ -228,20 +191,12 @@ mod tests {
         let e = experiment(Source::Labels, 21, Criterion::Neurons(0.9));
         let growth = recovery_batches(
             &e,
-            GrowthSpec {
-                trials: 41,
-                factor: 1.1,
-                ..GrowthSpec::default()
-            },
+            GrowthSpec { trials: 41, factor: 1.1, ..GrowthSpec::default() },
             &mut RecoveryLog::default(),
             &quiet,
         )
         .unwrap();
-        let spec = SearchSpec {
-            delta: 0.5,
-            trials: 41,
-            ..SearchSpec::default()
-        };
+        let spec = SearchSpec { delta: 0.5, trials: 41, ..SearchSpec::default() };
         let fixed = smallest_batch(&e, spec, &mut BatchLog::default(), &quiet).unwrap();
         let ratio = fixed.batch.unwrap() as f64 / growth.median.unwrap();
         assert!((0.8..2.0).contains(&ratio), "{ratio}");
@@ -249,28 +204,12 @@ mod tests {
 
     #[test]
     fn loss_criterion_needs_the_support() {
-        let second = SecondPhase {
-            samples: 20_000,
-            radius: 30.0,
-            feature_norm: 8.0,
-        };
-        let loss = Criterion::Loss {
-            epsilon: 0.3,
-            second,
-            layer: FirstLayer::PrunedInit,
-        };
-        let spec = SearchSpec {
-            trials: 5,
-            delta: 0.2,
-            start: 4096,
-            resolution: 4.0,
-            ..SearchSpec::default()
-        };
+        let second = SecondPhase { samples: 20_000, radius: 30.0, feature_norm: 8.0 };
+        let loss = Criterion::Loss { epsilon: 0.3, second, layer: FirstLayer::PrunedInit };
+        let spec =
+            SearchSpec { trials: 5, delta: 0.2, start: 4096, resolution: 4.0, ..SearchSpec::default() };
         let e = experiment(Source::Labels, 11, loss);
         let found = smallest_batch(&e, spec, &mut BatchLog::default(), &quiet).unwrap();
-        assert!(
-            found.batch.unwrap() >= 30 && found.not_enough > 0,
-            "{found:?}"
-        );
+        assert!(found.batch.unwrap() >= 30 && found.not_enough > 0, "{found:?}");
     }
 }

@@ -18,14 +18,11 @@ pub(crate) struct Evaluator {
 
 impl Evaluator {
     pub fn new(net: &ReluNet) -> Self {
-        let coordinates: Vec<usize> = (0..net.dimension())
-            .filter(|&j| net.hidden().column(j).iter().any(|&v| v != 0.0))
-            .collect();
+        let coordinates: Vec<usize> =
+            (0..net.dimension()).filter(|&j| net.hidden().column(j).iter().any(|&v| v != 0.0)).collect();
         let mut transposed = Array2::zeros((coordinates.len(), net.width()));
         for (c, &j) in coordinates.iter().enumerate() {
-            transposed
-                .row_mut(c)
-                .assign(&net.hidden().column(j).mapv(|v| v as f32));
+            transposed.row_mut(c).assign(&net.hidden().column(j).mapv(|v| v as f32));
         }
         let single = |v: &Array1<f64>| v.mapv(|v| v as f32);
         Self {

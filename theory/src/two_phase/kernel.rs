@@ -39,9 +39,7 @@ pub(crate) fn signed_sums(
             // SAFETY: the features were detected.
             return unsafe { signed_sums_avx512(block, valid, agree, neuron, out) };
         }
-        if std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("popcnt")
-        {
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("popcnt") {
             // SAFETY: the features were detected.
             return unsafe { signed_sums_avx2(block, valid, agree, neuron, out) };
         }
@@ -57,9 +55,7 @@ pub(crate) fn active(block: &Block, valid: &[u64; WORDS], neuron: &SignNeuron) -
             // SAFETY: the features were detected.
             return unsafe { active_avx512(block, valid, neuron) };
         }
-        if std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("popcnt")
-        {
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("popcnt") {
             // SAFETY: the features were detected.
             return unsafe { active_avx2(block, valid, neuron) };
         }
@@ -69,19 +65,12 @@ pub(crate) fn active(block: &Block, valid: &[u64; WORDS], neuron: &SignNeuron) -
 
 #[cfg(target_arch = "x86_64")]
 fn has_avx512() -> bool {
-    std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512vpopcntdq")
+    std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512vpopcntdq")
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vpopcntdq,avx512bw,avx512vl,avx512dq,popcnt")]
-fn signed_sums_avx512(
-    b: &Block,
-    v: &[u64; WORDS],
-    a: &[[u64; WORDS]],
-    n: &SignNeuron,
-    o: NeuronSums<'_>,
-) {
+fn signed_sums_avx512(b: &Block, v: &[u64; WORDS], a: &[[u64; WORDS]], n: &SignNeuron, o: NeuronSums<'_>) {
     signed_sums_generic(b, v, a, n, o);
 }
 
@@ -93,13 +82,7 @@ fn active_avx512(b: &Block, v: &[u64; WORDS], n: &SignNeuron) -> [u64; WORDS] {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt")]
-fn signed_sums_avx2(
-    b: &Block,
-    v: &[u64; WORDS],
-    a: &[[u64; WORDS]],
-    n: &SignNeuron,
-    o: NeuronSums<'_>,
-) {
+fn signed_sums_avx2(b: &Block, v: &[u64; WORDS], a: &[[u64; WORDS]], n: &SignNeuron, o: NeuronSums<'_>) {
     signed_sums_generic(b, v, a, n, o);
 }
 
@@ -109,13 +92,7 @@ fn active_avx2(b: &Block, v: &[u64; WORDS], n: &SignNeuron) -> [u64; WORDS] {
     active_generic(b, v, n)
 }
 
-fn signed_sums_portable(
-    b: &Block,
-    v: &[u64; WORDS],
-    a: &[[u64; WORDS]],
-    n: &SignNeuron,
-    o: NeuronSums<'_>,
-) {
+fn signed_sums_portable(b: &Block, v: &[u64; WORDS], a: &[[u64; WORDS]], n: &SignNeuron, o: NeuronSums<'_>) {
     signed_sums_generic(b, v, a, n, o);
 }
 
@@ -132,12 +109,7 @@ fn signed_sums_generic(
     *out.active += total;
     for (sum, agree) in out.sums.iter_mut().zip(agree) {
         let mut counts = [0u64; LANES];
-        for (a, z) in active
-            .as_chunks::<LANES>()
-            .0
-            .iter()
-            .zip(agree.as_chunks::<LANES>().0)
-        {
+        for (a, z) in active.as_chunks::<LANES>().0.iter().zip(agree.as_chunks::<LANES>().0) {
             for l in 0..LANES {
                 counts[l] += u64::from((a[l] & z[l]).count_ones());
             }
@@ -161,11 +133,7 @@ fn active_generic(block: &Block, valid: &[u64; WORDS], neuron: &SignNeuron) -> [
     let planes = (usize::BITS - d.leading_zeros()).max(3) as usize;
     let start = (1usize << planes) - 1 - allowed;
     let preset = |bit: usize| {
-        if start >> bit & 1 == 1 {
-            [!0u64; LANES]
-        } else {
-            [0u64; LANES]
-        }
+        if start >> bit & 1 == 1 { [!0u64; LANES] } else { [0u64; LANES] }
     };
     let chunk = |j: usize, c: usize| -> Lane {
         let words = &block.columns[j].as_chunks::<LANES>().0[c];
@@ -223,10 +191,7 @@ fn add(a: Lane, b: Lane, c: Lane) -> (Lane, Lane) {
 /// Half adder: (carry, sum).
 #[inline(always)]
 fn half(a: Lane, b: Lane) -> (Lane, Lane) {
-    (
-        std::array::from_fn(|l| a[l] & b[l]),
-        std::array::from_fn(|l| a[l] ^ b[l]),
-    )
+    (std::array::from_fn(|l| a[l] & b[l]), std::array::from_fn(|l| a[l] ^ b[l]))
 }
 
 #[inline(always)]

@@ -52,10 +52,7 @@ impl Problem {
             );
         }
         if d % 2 == 1 && support.len() % 2 == 1 {
-            return Err(TheoryError::NoFirstOrderSignal {
-                d,
-                k: support.len(),
-            });
+            return Err(TheoryError::NoFirstOrderSignal { d, k: support.len() });
         }
         Ok(Self { d, support })
     }
@@ -111,9 +108,7 @@ pub struct Neurons {
 /// `4k` biases at the centres of equal cells of (-1, 1): `-1 + (l + 1/2)/(2k)`. After the first phase `<w, x>` has `k+1` values `1/k`
 /// apart on the support, so there is a knot on either side of each.
 pub fn bias_grid(k: usize) -> Vec<f64> {
-    (0..4 * k)
-        .map(|l| -1.0 + (l as f64 + 0.5) / (2 * k) as f64)
-        .collect()
+    (0..4 * k).map(|l| -1.0 + (l as f64 + 0.5) / (2 * k) as f64).collect()
 }
 
 impl Neurons {
@@ -124,9 +119,7 @@ impl Neurons {
         } else {
             Array2::from_shape_simple_fn((m, d), || if unit(rng) < plus { 1 } else { -1 })
         };
-        let biases = (0..m)
-            .map(|_| grid[(rng.next_u64() % grid.len() as u64) as usize])
-            .collect();
+        let biases = (0..m).map(|_| grid[(rng.next_u64() % grid.len() as u64) as usize]).collect();
         Self { signs, biases }
     }
 
@@ -212,11 +205,7 @@ impl<'a> FirstPhase<'a> {
             Supervision::Labels | Supervision::Function(_) => &[],
         };
         if matches!(supervision, Supervision::Pool([])) {
-            return Err(TheoryError::Shape {
-                what: "pooled checkpoints",
-                expected: 1,
-                found: 0,
-            });
+            return Err(TheoryError::Shape { what: "pooled checkpoints", expected: 1, found: 0 });
         }
         nets.iter().try_for_each(|n| n.check_dimension(problem.d))?;
         let evaluators: Vec<_> = nets.iter().map(Evaluator::new).collect();
@@ -243,12 +232,7 @@ impl<'a> FirstPhase<'a> {
     /// Adds `samples` fresh samples to the batch (split evenly over the sources of a pool, rounded up).
     pub fn extend(&mut self, samples: u64) -> Result<()> {
         if samples > 1 << 40 {
-            return out_of_range(
-                "batch",
-                samples,
-                "up to 2^40",
-                "no machine finishes that; use `bounds`",
-            );
+            return out_of_range("batch", samples, "up to 2^40", "no machine finishes that; use `bounds`");
         }
         let sources = self.sums.len() as u64;
         for source in 0..self.sums.len() {
@@ -269,8 +253,7 @@ impl<'a> FirstPhase<'a> {
                         let part = part?;
                         let (sums, squares) = part.view().split_at(Axis(1), self.problem.d);
                         self.sums[source].zip_mut_with(&sums, |s, &p| *s += f64::from(p));
-                        self.squares[source]
-                            .zip_mut_with(&squares.column(0), |s, &p| *s += f64::from(p));
+                        self.squares[source].zip_mut_with(&squares.column(0), |s, &p| *s += f64::from(p));
                     }
                 }
             }
@@ -282,10 +265,7 @@ impl<'a> FirstPhase<'a> {
 
     fn draw(&self, index: u64, samples: usize) -> Block {
         let mut block = Block::new(self.problem.d);
-        block.fill(
-            &mut generator(self.seed, self.trial, self.stream, index),
-            samples,
-        );
+        block.fill(&mut generator(self.seed, self.trial, self.stream, index), samples);
         block
     }
 
@@ -299,23 +279,11 @@ impl<'a> FirstPhase<'a> {
                 let block = self.draw(first + i, block_samples(share, i));
                 let valid = block.valid();
                 let y = block.parity(&self.problem.support);
-                let agree: Vec<[u64; WORDS]> = block
-                    .columns
-                    .iter()
-                    .map(|c| std::array::from_fn(|w| c[w] ^ y[w]))
-                    .collect();
+                let agree: Vec<[u64; WORDS]> =
+                    block.columns.iter().map(|c| std::array::from_fn(|w| c[w] ^ y[w])).collect();
                 for (neuron, mut row) in self.packed.iter().zip(sums.rows_mut()) {
                     let sums = row.as_slice_mut().unwrap_or(&mut []);
-                    kernel::signed_sums(
-                        &block,
-                        &valid,
-                        &agree,
-                        neuron,
-                        NeuronSums {
-                            active: &mut 0,
-                            sums,
-                        },
-                    );
+                    kernel::signed_sums(&block, &valid, &agree, neuron, NeuronSums { active: &mut 0, sums });
                 }
                 sums
             })
@@ -326,15 +294,11 @@ impl<'a> FirstPhase<'a> {
         let block = self.draw(index, samples);
         let all: Vec<usize> = (0..self.problem.d).collect();
         let mut x = Array2::<f32>::zeros((samples, self.problem.d + 1));
-        x.slice_mut(s![.., ..self.problem.d])
-            .assign(&block.unpack(&all));
+        x.slice_mut(s![.., ..self.problem.d]).assign(&block.unpack(&all));
         let values: Vec<f32> = match self.supervision {
             Supervision::Function(f) => {
                 let point = |r: ndarray::ArrayView1<f32>| {
-                    r.iter()
-                        .take(self.problem.d)
-                        .map(|&v| f64::from(v))
-                        .collect::<Vec<_>>()
+                    r.iter().take(self.problem.d).map(|&v| f64::from(v)).collect::<Vec<_>>()
                 };
                 x.rows().into_iter().map(|r| f(&point(r)) as f32).collect()
             }
@@ -360,9 +324,7 @@ impl<'a> FirstPhase<'a> {
         let mut activity = Array2::<f32>::zeros((self.packed.len(), block.samples));
         for (neuron, mut row) in self.packed.iter().zip(activity.rows_mut()) {
             let bits = kernel::active(block, &valid, neuron);
-            row.iter_mut()
-                .enumerate()
-                .for_each(|(s, v)| *v = (bits[s / 64] >> (s % 64) & 1) as f32);
+            row.iter_mut().enumerate().for_each(|(s, v)| *v = (bits[s / 64] >> (s % 64) & 1) as f32);
         }
         activity
     }
@@ -461,13 +423,7 @@ fn top_k(scores: &[f64], k: usize) -> Vec<usize> {
 }
 
 fn separated(scores: &[f64], inside: &[bool]) -> bool {
-    let of = |want: bool| {
-        scores
-            .iter()
-            .zip(inside)
-            .filter(move |(_, i)| **i == want)
-            .map(|(s, _)| *s)
-    };
+    let of = |want: bool| scores.iter().zip(inside).filter(move |(_, i)| **i == want).map(|(s, _)| *s);
     of(true).fold(f64::INFINITY, f64::min) > of(false).fold(f64::NEG_INFINITY, f64::max)
 }
 
@@ -481,9 +437,7 @@ fn rank(scores: &Array2<f64>, support: &[usize]) -> Ranking {
     for row in scores.rows() {
         let row = row.to_vec();
         right += usize::from(separated(&row, &inside));
-        top_k(&row, support.len())
-            .into_iter()
-            .for_each(|j| votes[j] += 1.0);
+        top_k(&row, support.len()).into_iter().for_each(|j| votes[j] += 1.0);
         pooled.iter_mut().zip(&row).for_each(|(p, s)| *p += s * s);
     }
     Ranking {

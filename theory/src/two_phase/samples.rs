@@ -25,9 +25,7 @@ pub(crate) enum Stream {
 pub(crate) fn generator(seed: u64, trial: u64, stream: Stream, index: u64) -> Xoshiro256PlusPlus {
     let mut key = seed;
     for part in [trial, stream as u64, index] {
-        key =
-            mix(key.wrapping_add(0x9e37_79b9_7f4a_7c15)
-                ^ mix(part.wrapping_add(0xd1b5_4a32_d192_ed03)));
+        key = mix(key.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix(part.wrapping_add(0xd1b5_4a32_d192_ed03)));
     }
     Xoshiro256PlusPlus::seed_from_u64(key)
 }
@@ -48,11 +46,7 @@ pub(crate) struct Block {
 
 impl Block {
     pub fn new(d: usize) -> Self {
-        Self {
-            d,
-            samples: 0,
-            columns: vec![[0; WORDS]; d],
-        }
+        Self { d, samples: 0, columns: vec![[0; WORDS]; d] }
     }
 
     /// Draws the block; only the first `samples` are meant to be used.
@@ -75,9 +69,7 @@ impl Block {
     pub fn parity(&self, set: &[usize]) -> [u64; WORDS] {
         let mut y = [0; WORDS];
         for &j in set {
-            y.iter_mut()
-                .zip(&self.columns[j])
-                .for_each(|(y, x)| *y ^= x);
+            y.iter_mut().zip(&self.columns[j]).for_each(|(y, x)| *y ^= x);
         }
         y
     }

@@ -55,29 +55,16 @@ pub fn train_second_layer(
     let mut seen = 0.0;
     for index in 0..block_count(settings.samples) {
         let samples = block_samples(settings.samples, index);
-        block.fill(
-            &mut generator(seed, trial, Stream::SecondPhase, index),
-            samples,
-        );
+        block.fill(&mut generator(seed, trial, Stream::SecondPhase, index), samples);
         let features = evaluator.features(&block);
         let labels = block.parity(problem.support());
         for (s, phi) in features.rows().into_iter().enumerate() {
             let y = f64::from(sign_of(labels[s / 64], s % 64));
             seen += 1.0;
-            average
-                .iter_mut()
-                .zip(&a)
-                .for_each(|(m, a)| *m += (a - *m) / seen);
-            let f: f64 = phi
-                .iter()
-                .zip(&a)
-                .map(|(p, a)| f64::from(*p) * a)
-                .sum::<f64>()
-                + a[m];
+            average.iter_mut().zip(&a).for_each(|(m, a)| *m += (a - *m) / seen);
+            let f: f64 = phi.iter().zip(&a).map(|(p, a)| f64::from(*p) * a).sum::<f64>() + a[m];
             if y * f < 1.0 {
-                a.iter_mut()
-                    .zip(phi.iter())
-                    .for_each(|(a, p)| *a += step * y * f64::from(*p));
+                a.iter_mut().zip(phi.iter()).for_each(|(a, p)| *a += step * y * f64::from(*p));
                 a[m] += step * y;
                 let norm = a.iter().map(|v| v * v).sum::<f64>().sqrt();
                 if norm > settings.radius {
@@ -87,12 +74,7 @@ pub fn train_second_layer(
         }
     }
     let bias = average.pop().unwrap_or(0.0);
-    ReluNet::new(
-        net.hidden().clone(),
-        net.biases().clone(),
-        Array1::from(average),
-        bias,
-    )
+    ReluNet::new(net.hidden().clone(), net.biases().clone(), Array1::from(average), bias)
 }
 
 /// Hinge loss and error rate of `net` on `samples` fresh labelled samples (a margin of exactly 0 counts as half an error).
@@ -112,10 +94,7 @@ pub fn hinge_loss(
         .into_par_iter()
         .map(|index| {
             let mut block = Block::new(problem.dimension());
-            block.fill(
-                &mut generator(seed, trial, Stream::Test, index),
-                block_samples(samples, index),
-            );
+            block.fill(&mut generator(seed, trial, Stream::Test, index), block_samples(samples, index));
             let labels = block.parity(problem.support());
             let margins = evaluator
                 .values(&block)
@@ -137,9 +116,7 @@ pub fn hinge_loss(
             })
         })
         .collect();
-    let (loss, wrong) = parts
-        .into_iter()
-        .fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+    let (loss, wrong) = parts.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
     if !loss.is_finite() {
         return Err(TheoryError::NotFinite {
             what: "the hinge loss",
