@@ -52,6 +52,7 @@ use kernels::{ForwardPass, Kernels, ROWS, table_lanes};
 use layout::{Tiled, lanes, range, ranges};
 use simd::Lanes;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use threads::Exchange;
 use train::{Context, Outcome, Plan, Share};
 
@@ -91,9 +92,10 @@ impl Pace {
     }
 
     /// After a call with several threads.
-    fn learn(&mut self, steps: usize, stalls: u64) {
-        // A stall costs a time slice, some hundred steps: one in fifty steps is ruinous.
-        if stalls > 4 && stalls as f64 > steps as f64 / 50.0 {
+    fn learn(&mut self, threads: usize, elapsed: Duration, lost: Duration) {
+        // With a second core that is taken away half of the time, the first thread waits for half of the time, and both
+        // together do what one alone would.
+        if lost > elapsed.mul_f64(0.45 * (threads - 1) as f64) {
             self.patience = (self.patience * 2).clamp(4, 64);
             self.alone = self.patience;
         } else {
@@ -194,6 +196,7 @@ impl BlockedMlp {
             ranges: range_count,
             ranges_of: &ranges_of,
         };
+        let began = Instant::now();
         let outcome = {
             let mut shares = Vec::with_capacity(threads);
             let (mut w, mut r, mut s) =
@@ -215,7 +218,7 @@ impl BlockedMlp {
             run_threads(&context, shares, &bias)
         };
         if threads > 1 {
-            self.pace.learn(steps.rates.len(), exchange.stalls());
+            self.pace.learn(threads, began.elapsed(), exchange.lost());
         }
         self.take_back(&second, &outcome.bias, &bias, rows, difference, steps);
         StepsResult { loss_sum: outcome.loss_sum }
