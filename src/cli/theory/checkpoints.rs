@@ -105,6 +105,18 @@ pub(super) fn centred(net: &ReluNet, seed: u64) -> Result<ReluNet> {
         .map_err(super::blame)
 }
 
+/// The odd part (f(x) - f(-x))/2, a network of twice the width. Under an odd teacher a student's gradient is the degree-one correlations (theory/README.md,
+/// section 2); even levels put hat f(A) hat g(|A xor j|) on coordinates outside the support.
+pub(super) fn odd(net: &ReluNet) -> Result<ReluNet> {
+    use ndarray::{Axis, concatenate};
+    let both = |shape| super::usage(format!("the odd part cannot be formed: {shape}"));
+    let (w, a) = (net.hidden(), net.output() / 2.0);
+    let hidden = concatenate(Axis(0), &[w.view(), (-w).view()]).map_err(both)?;
+    let biases = concatenate(Axis(0), &[net.biases().view(), net.biases().view()]).map_err(both)?;
+    let output = concatenate(Axis(0), &[a.view(), (-&a).view()]).map_err(both)?;
+    ReluNet::new(hidden, biases, output, 0.0).map_err(super::blame)
+}
+
 /// E[f] over 2^16 random inputs and their negations.
 fn mean_output(net: &ReluNet, seed: u64) -> f64 {
     use crate::rng::{Purpose, Stream};
@@ -158,5 +170,9 @@ mod tests {
             .sum::<f64>()
             / 256.0;
         assert!(mean.abs() < 0.01, "{mean}");
+        let odd = odd(&net).unwrap();
+        let x = [1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0];
+        let expected = (net.evaluate(&x).unwrap() - net.evaluate(&x.map(|v| -v)).unwrap()) / 2.0;
+        assert!((odd.evaluate(&x).unwrap() - expected).abs() < 1e-9);
     }
 }

@@ -58,9 +58,10 @@ pub(super) struct RankArgs {
     /// Only the checkpoints of these steps
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     steps: Option<Vec<u64>>,
-    /// Subtract the margin's mean first: what is left is easier to learn from
-    #[arg(long)]
-    centre: bool,
+    /// What of the teacher's margin the student learns from: raw, centred (minus its mean) or odd, (f(x) - f(-x))/2, without the even levels that
+    /// put signal on coordinates outside the support
+    #[arg(long, value_enum, default_value_t = Margin::Raw)]
+    margin: Margin,
     /// Also run the first phase from each checkpoint and judge the predictions
     #[arg(long)]
     measure: bool,
@@ -92,6 +93,15 @@ pub(super) struct RankArgs {
     pub common: Common,
 }
 
+/// Parts of a margin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Margin {
+    Raw,
+    Centred,
+    Odd,
+}
+
 /// The command's answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
@@ -115,7 +125,7 @@ pub(super) struct Settings {
     pub fraction: f64,
     neurons: usize,
     samples: u64,
-    centred: bool,
+    pub margin: Margin,
     trials: u64,
     max_batch: u64,
     student_neurons: usize,
@@ -235,7 +245,11 @@ pub(super) fn run(args: &RankArgs) -> Result<()> {
         session.check()?;
         eprintln!("[{}/{}] step {step}", i + 1, chosen.len());
         let Loaded { net, .. } = checkpoints::load(&source.path)?;
-        let net = if args.centre { checkpoints::centred(&net, args.seed)? } else { net };
+        let net = match args.margin {
+            Margin::Raw => net,
+            Margin::Centred => checkpoints::centred(&net, args.seed)?,
+            Margin::Odd => checkpoints::odd(&net)?,
+        };
         let mut ranked = predict(args, &problem, &net, *step, evaluations)?;
         if args.measure {
             session.next(format!("step {step}"));
@@ -269,7 +283,7 @@ pub(super) fn run(args: &RankArgs) -> Result<()> {
             fraction: args.fraction,
             neurons: args.neurons,
             samples: args.samples,
-            centred: args.centre,
+            margin: args.margin,
             trials: args.trials,
             max_batch: args.max_batch,
             student_neurons: args.student_neurons,

@@ -10,10 +10,11 @@ use std::path::Path;
 
 pub(super) fn text(answer: &Answer) -> String {
     let mut out = format!(
-        "{}: d = {}, k = {}; samples for {}% of a student's neurons to rank the support on top\n",
+        "{}: d = {}, k = {}, {:?} margin; samples for {}% of a student's neurons to rank the support on top\n",
         answer.run,
         answer.d,
         answer.k,
+        answer.settings.margin,
         100.0 * answer.settings.fraction
     );
     out += &format!(
