@@ -310,8 +310,9 @@ fn sgd_section(sgd: &Sgd, k: usize) -> Section {
             .with(Series::unnamed(color, Mark::dots(each.collect(), shape, 3.0)).opacity(0.75))
             .with(Series::unnamed(color, Mark::dots(open.collect(), Shape::ArrowUp, 4.5)));
     }
-    let columns =
-        ["arm", "d", "median samples to 99%", "reached / runs", "budget"].map(str::to_owned).to_vec();
+    let columns = ["arm", "d", "median samples to 99%", "reached / runs", "could not start", "budget"]
+        .map(str::to_owned)
+        .to_vec();
     let rows = mine().flat_map(|l| {
         l.points.iter().map(move |p| {
             vec![
@@ -319,6 +320,7 @@ fn sgd_section(sgd: &Sgd, k: usize) -> Section {
                 p.d.to_string(),
                 count_or_dash(p.median),
                 format!("{} / {}", p.samples.iter().flatten().count(), p.samples.len()),
+                p.skipped.to_string(),
                 count(p.budget as f64),
             ]
         })

@@ -3,7 +3,7 @@
 use super::usage;
 use crate::cli::progress::Progress;
 use crate::run::experiment::{Existing, Options, RunError, run as run_experiment};
-use crate::run::gather::{Status, median};
+use crate::run::gather::{RunRecord, Status, median};
 use crate::run::plan::{Plan, TEACHER};
 use crate::run::spec::SpecFile;
 use anyhow::Result;
@@ -95,8 +95,10 @@ pub(super) struct SgdPoint {
     pub budget: u64,
     /// Null where half of the seeds or more did not reach the level.
     pub median: Option<f64>,
-    /// Runs that diverged or could not start.
-    pub failed: usize,
+    /// Runs that could not start (their teacher has no such checkpoint); they are not among `samples`.
+    pub skipped: usize,
+    /// Runs that diverged; they count as not having reached the level.
+    pub diverged: usize,
 }
 
 /// Where one (d, k) is run.
@@ -153,14 +155,16 @@ pub(super) fn run(
             .into_iter()
             .chain(plan.students.iter().map(|s| (s.arm.as_str(), s.training.label.clone())));
         for (arm, label) in arms {
-            let runs: Vec<_> = results.runs.iter().filter(|r| r.arm == arm).collect();
+            let (skipped, runs): (Vec<&RunRecord>, Vec<&RunRecord>) =
+                results.runs.iter().filter(|r| r.arm == arm).partition(|r| r.status == Status::Skipped);
             let samples: Vec<Option<u64>> = runs.iter().map(|r| r.first_reaching(LEVEL)).collect();
             let middle = median(samples.iter().map(|s| s.map_or(f64::INFINITY, |s| s as f64)));
             let point = SgdPoint {
                 d: *d,
                 budget: runs.iter().map(|r| r.budget).max().unwrap_or(0),
                 median: middle.is_finite().then_some(middle),
-                failed: runs.iter().filter(|r| !matches!(r.status, Status::Finished)).count(),
+                skipped: skipped.len(),
+                diverged: runs.iter().filter(|r| r.status == Status::Diverged).count(),
                 samples,
             };
             match lines.iter_mut().find(|l| l.k == *k && l.arm == arm) {
@@ -200,6 +204,7 @@ fn fit(line: &mut SgdLine) -> Result<()> {
     };
     let groups: Vec<(f64, Vec<f64>)> = points
         .iter()
+        .filter(|p| !p.samples.is_empty())
         .map(|p| (p.d as f64, p.samples.iter().flatten().map(|s| *s as f64).collect()))
         .collect();
     if line.censored == 0 && groups.len() > 1 && groups.iter().all(|g| g.1.len() > 1) {
@@ -215,7 +220,14 @@ mod tests {
     fn line(samples: Vec<Vec<Option<u64>>>) -> SgdLine {
         let points = samples.into_iter().zip([10, 20, 40]).map(|(samples, d)| {
             let middle = median(samples.iter().map(|s| s.map_or(f64::INFINITY, |s| s as f64)));
-            SgdPoint { d, samples, budget: 100_000, median: middle.is_finite().then_some(middle), failed: 0 }
+            SgdPoint {
+                d,
+                samples,
+                budget: 100_000,
+                median: middle.is_finite().then_some(middle),
+                skipped: 0,
+                diverged: 0,
+            }
         });
         SgdLine {
             k: 3,
