@@ -5,6 +5,7 @@ pub mod correlate;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod theory;
 pub mod transfer;
 
 use clap::Parser;
@@ -33,6 +34,7 @@ enum Command {
     Report(report::ReportArgs),
     Import(transfer::ImportArgs),
     Export(transfer::ExportArgs),
+    Theory(theory::TheoryArgs),
 }
 
 /// A wrong argument or specification: exit code 2.
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args).and_then(|text| Ok(print(&(text + "\n"))?)),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),
+        Command::Theory(args) => theory::run(args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint file.
-pub(super) struct Source {
+pub(in crate::cli) struct Source {
     pub path: PathBuf,
     /// Index of the run folder among the arguments that it came from.
     pub run: Option<usize>,
@@ -22,19 +22,19 @@ pub(super) struct Source {
 
 /// The task of a run and the file that says so.
 #[derive(Clone)]
-pub(super) struct SpecTask {
+pub(in crate::cli) struct SpecTask {
     pub task: BooleanTask,
     pub path: PathBuf,
 }
 
 /// A run folder.
-pub(super) struct Run {
+pub(in crate::cli) struct Run {
     pub path: PathBuf,
     pub evaluations: Vec<Evaluation>,
 }
 
 /// The checkpoints that `paths` name: files, and run folders with all their checkpoints by step.
-pub(super) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
+pub(in crate::cli) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
     let (mut sources, mut runs) = (Vec::new(), Vec::new());
     for path in paths {
         if path.is_dir() {
@@ -129,7 +129,7 @@ fn evaluations_in(run: &RunView) -> Result<Vec<Evaluation>> {
 }
 
 /// Parameters and step of a checkpoint.
-pub(super) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
+pub(in crate::cli) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
     let read = checkpoint::load(path)?;
     Ok((read.params, read.metadata.step.or_else(|| step_in_name(path))))
 }

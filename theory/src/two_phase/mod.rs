@@ -415,8 +415,9 @@ fn check_neurons(neurons: usize) -> Result<()> {
     Ok(())
 }
 
+/// Ties go to the higher index: the support is usually the first coordinates, and a tie must not count as having found it.
 fn top_k(scores: &[f64], k: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
+    let mut order: Vec<usize> = (0..scores.len()).rev().collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     order.truncate(k);
     order
@@ -425,6 +426,26 @@ fn top_k(scores: &[f64], k: usize) -> Vec<usize> {
 fn separated(scores: &[f64], inside: &[bool]) -> bool {
     let of = |want: bool| scores.iter().zip(inside).filter(move |(_, i)| **i == want).map(|(s, _)| *s);
     of(true).fold(f64::INFINITY, f64::min) > of(false).fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// Adds one neuron's k votes; coordinates tied for the last places share them.
+fn vote(scores: &[f64], k: usize, votes: &mut [f64]) {
+    let top = top_k(scores, k);
+    let Some(last) = top.last().map(|&j| scores[j]) else {
+        return;
+    };
+    let above = scores.iter().filter(|s| **s > last).count();
+    let tied = scores.iter().filter(|s| **s == last).count();
+    let share = (k - above) as f64 / tied.max(1) as f64;
+    for (v, s) in votes.iter_mut().zip(scores) {
+        *v += if *s > last {
+            1.0
+        } else if *s == last {
+            share
+        } else {
+            0.0
+        };
+    }
 }
 
 fn rank(scores: &Array2<f64>, support: &[usize]) -> Ranking {
@@ -437,12 +458,32 @@ fn rank(scores: &Array2<f64>, support: &[usize]) -> Ranking {
     for row in scores.rows() {
         let row = row.to_vec();
         right += usize::from(separated(&row, &inside));
-        top_k(&row, support.len()).into_iter().for_each(|j| votes[j] += 1.0);
+        vote(&row, support.len(), &mut votes);
         pooled.iter_mut().zip(&row).for_each(|(p, s)| *p += s * s);
     }
     Ranking {
         neurons: right as f64 / m as f64,
         vote: separated(&votes, &inside),
         pooled: separated(&pooled, &inside),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_do_not_find_the_support() {
+        let ties = Array2::from_elem((3, 6), 0.5);
+        let found = rank(&ties, &[0, 1]);
+        assert_eq!((found.neurons, found.vote, found.pooled), (0.0, false, false));
+        let mut votes = vec![0.0; 4];
+        vote(&[3.0, 1.0, 1.0, 0.0], 2, &mut votes);
+        assert_eq!(votes, [1.0, 0.5, 0.5, 0.0]);
+        // A single sample, from which nothing can be learned.
+        let problem = Problem::first(15, 2).unwrap();
+        let mut phase = FirstPhase::new(&problem, Supervision::Labels, 32, 1, 0).unwrap();
+        phase.extend(1).unwrap();
+        assert!(!phase.ranking().vote);
     }
 }
