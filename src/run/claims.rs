@@ -145,7 +145,7 @@ pub fn judge(
         ),
         ClaimSpec::CorrelationVanishes { degree, at_most } => (
             format!(
-                "median over seeds of the final in-support mean |correlation| of degree {degree} over its peak is at most {at_most}"
+                "median over seeds of the final in-support mean |correlation| of degree {degree} over its peak inside the transition is at most {at_most}"
             ),
             correlation(timelines, |t| t.final_over_peak(*degree)),
             *at_most,

@@ -106,30 +106,27 @@ pub struct TeacherTimeline {
 }
 
 impl TeacherTimeline {
-    /// Largest ratio of in- to off-support mean |correlation| over the checkpoints inside the transition.
-    pub fn contrast(&self, degree: usize) -> Option<f64> {
+    /// In- and off-support mean |correlation| of one degree at the checkpoints inside the transition.
+    fn inside(&self, degree: usize) -> Option<Vec<(f64, f64)>> {
         let transition = self.timeline.transition.as_ref()?;
         let start = transition.start.map_or(0, |e| e.step);
         let end = transition.end.map_or(u64::MAX, |e| e.step);
-        self.timeline
-            .points
-            .iter()
-            .filter(|p| (start..=end).contains(&p.step))
-            .filter_map(|p| p.degrees.iter().find(|d| d.degree == degree))
-            .filter_map(|d| Some(d.in_support_mean_abs? / d.off_support_mean_abs?))
-            .reduce(f64::max)
+        let points = self.timeline.points.iter().filter(|p| (start..=end).contains(&p.step));
+        let summaries = points.filter_map(|p| p.degrees.iter().find(|d| d.degree == degree));
+        Some(summaries.filter_map(|d| Some((d.in_support_mean_abs?, d.off_support_mean_abs?))).collect())
     }
 
-    /// In-support mean |correlation| of the last checkpoint over its largest value.
+    /// Largest ratio of in- to off-support mean |correlation| over the checkpoints inside the transition.
+    pub fn contrast(&self, degree: usize) -> Option<f64> {
+        self.inside(degree)?.into_iter().map(|(inside, outside)| inside / outside).reduce(f64::max)
+    }
+
+    /// In-support mean |correlation| of the last checkpoint over its largest value inside the transition. (An
+    /// untrained network correlates with everything a little, so the largest value of all may be the first one.)
     pub fn final_over_peak(&self, degree: usize) -> Option<f64> {
-        let values: Vec<f64> = self
-            .timeline
-            .points
-            .iter()
-            .filter_map(|p| p.degrees.iter().find(|d| d.degree == degree))
-            .filter_map(|d| d.in_support_mean_abs)
-            .collect();
-        Some(values.last()? / values.iter().copied().reduce(f64::max)?)
+        let peak = self.inside(degree)?.into_iter().map(|(inside, _)| inside).reduce(f64::max)?;
+        let last = self.timeline.points.last()?.degrees.iter().find(|d| d.degree == degree)?;
+        Some(last.in_support_mean_abs? / peak)
     }
 }
 

@@ -475,7 +475,7 @@ pub enum ClaimSpec {
         /// Bound.
         at_least: f64,
     },
-    /// Median over seeds of (in-support mean |correlation| at the final checkpoint) / (its peak) is at most `at_most`.
+    /// Median over seeds of (in-support mean |correlation| at the final checkpoint) / (its peak inside the transition) is at most `at_most`.
     CorrelationVanishes {
         /// Degree.
         degree: usize,
