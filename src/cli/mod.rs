@@ -87,6 +87,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref().is_some_and(broken))
 }
 
+/// The command line as a user would type it again, without the path of the program.
+pub(crate) fn command_line() -> Vec<String> {
+    std::iter::once("curricle".to_owned()).chain(std::env::args().skip(1)).collect()
+}
+
 /// Writes text to stdout. A reader that has gone away is an error the main function takes for success.
 pub(crate) fn print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();

@@ -125,7 +125,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         other => anyhow::Error::new(other),
     })?;
     if results.interrupted {
-        let mut command = std::env::args().collect::<Vec<_>>();
+        let mut command = super::command_line();
         command.retain(|a| a != "--fresh" && a != "--resume");
         anyhow::bail!("interrupted; every run's state is saved. To go on: {} --resume", command.join(" "));
     }
@@ -158,7 +158,7 @@ fn finish(
         .iter()
         .map(|(name, claim)| judge(name, claim, &results.runs, &results.timelines, &plan.seeds))
         .collect();
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let command = super::command_line().join(" ");
     let device = format!("cpu ({}, {threads} threads)", crate::engine::cpu::Isa::detect().name());
     let root = plan.root(&args.out);
     let context = Context { device: &device, command: &command, spec_toml, wall_seconds: wall.as_secs_f64() };
