@@ -130,12 +130,3 @@ fn device() -> String {
     let isa = crate::engine::cpu::Isa::detect().name();
     format!("cpu ({isa}, {threads} thread{})", if threads == 1 { "" } else { "s" })
 }
-
-/// The command line, with the program's name without its folder (no machine's paths in results).
-fn command_line() -> String {
-    let mut words: Vec<String> = std::env::args().collect();
-    if let Some(program) = words.first_mut() {
-        *program = "curricle".to_owned();
-    }
-    words.join(" ")
-}

@@ -133,7 +133,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         report: args.out.join("report.html").display().to_string(),
         device: super::device(),
         version: env!("CARGO_PKG_VERSION"),
-        command: super::command_line(),
+        command: crate::cli::command_line().join(" "),
         wall_seconds: session.seconds(),
     };
     let data = compare_report::data(&answer);

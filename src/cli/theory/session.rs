@@ -78,7 +78,8 @@ impl Session {
         match &self.state {
             None => bail!("interrupted; nothing was saved (give --out to make it resumable)"),
             Some(_) => {
-                let words = std::env::args().filter(|a| a != "--fresh" && a != "--resume");
+                let words =
+                    crate::cli::command_line().into_iter().filter(|a| a != "--fresh" && a != "--resume");
                 bail!(
                     "interrupted; finished trials are saved. To go on: {} --resume",
                     words.collect::<Vec<_>>().join(" ")
