@@ -1,6 +1,8 @@
-//! Who computes: the CPU engine.
+//! Who computes: the CPU engine and the GPU engine.
 
 pub mod cpu;
+pub mod device;
+pub mod gpu;
 
 use crate::model::loss::Loss;
 use crate::task::Samples;
