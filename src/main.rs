@@ -1,1 +1,5 @@
-fn main() {}
+//! The `curricle` command.
+
+fn main() -> std::process::ExitCode {
+    curricle::cli::main()
+}

@@ -122,6 +122,20 @@ impl Schedule {
         all.into_iter().filter(|c| seen.insert(*c)).collect()
     }
 
+    /// The same schedule with every checkpoint renamed.
+    #[must_use]
+    pub fn renamed(&self, name: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Self::Stages { stages } => Self::Stages {
+                stages: stages.iter().map(|s| Stage { checkpoint: name(s.checkpoint), ..*s }).collect(),
+            },
+            Self::TillSaturation { checkpoints, rule } => Self::TillSaturation {
+                checkpoints: checkpoints.iter().map(|&c| name(c)).collect(),
+                rule: *rule,
+            },
+        }
+    }
+
     fn stage_at(&self, step: u64) -> usize {
         let Self::Stages { stages } = self else { unreachable!("only staged schedules have fixed stages") };
         let mut end = 0;

@@ -1,6 +1,48 @@
 //! Targets made of labels and teacher logits.
 
 use crate::model::Loss;
+use serde::{Deserialize, Serialize};
+
+/// Weight of the labels in a distillation target.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected a number from 0 to 1 or { from = 1.0, to = 0.0, steps = 1000 }")]
+pub enum LabelMix {
+    /// The same throughout.
+    Constant(f32),
+    /// Linear from one value to another.
+    Ramp(LabelRamp),
+}
+
+/// A linear change of the label weight.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelRamp {
+    /// At step 0.
+    pub from: f32,
+    /// From `steps` on.
+    pub to: f32,
+    /// Length.
+    pub steps: u64,
+}
+
+impl Default for LabelMix {
+    fn default() -> Self {
+        Self::Constant(0.0)
+    }
+}
+
+impl LabelMix {
+    /// The weight at `step`.
+    pub fn at(&self, step: u64) -> f32 {
+        match self {
+            Self::Constant(mix) => *mix,
+            Self::Ramp(ramp) => {
+                let done = (step as f64 / ramp.steps as f64).min(1.0) as f32;
+                ramp.from + (ramp.to - ramp.from) * done
+            }
+        }
+    }
+}
 
 /// softmax(logits / temperature) of one sample; temperature 0 is the one-hot argmax (the first of equal logits).
 ///
@@ -42,7 +84,7 @@ pub fn from_labels(loss: Loss, classes: usize, labels: &[u8]) -> Vec<f32> {
     }
 }
 
-/// Targets of `loss` from teacher logits [n, C], mixed with the labels.
+/// Targets of `loss` from teacher logits [n, C], sample i mixed with its label by the weight `mix(i)`.
 ///
 /// Cross-entropy: mix * one-hot + (1 - mix) * softmax(logits / temperature), which is exactly
 /// mix * CE(labels) + (1 - mix) * soft CE because the loss is linear in its target. Margin losses: the teacher's margin
@@ -54,7 +96,7 @@ pub fn from_teacher(
     labels: &[u8],
     logits: &[f32],
     temperature: f64,
-    mix: f32,
+    mix: impl Fn(usize) -> f32,
 ) -> Vec<f32> {
     let mut targets = match loss {
         Loss::CrossEntropy => {
@@ -72,9 +114,13 @@ pub fn from_teacher(
             })
             .collect(),
     };
-    if mix > 0.0 {
-        let hard = from_labels(loss, classes, labels);
-        targets.iter_mut().zip(hard).for_each(|(t, h)| *t = mix * h + (1.0 - mix) * *t);
+    let width = loss.target_width(classes);
+    let hard = from_labels(loss, classes, labels);
+    for (i, (target, label)) in targets.chunks_exact_mut(width).zip(hard.chunks_exact(width)).enumerate() {
+        let mix = mix(i);
+        if mix > 0.0 {
+            target.iter_mut().zip(label).for_each(|(t, h)| *t = mix * h + (1.0 - mix) * *t);
+        }
     }
     targets
 }
@@ -108,17 +154,17 @@ mod tests {
     fn mixing_targets_mixes_losses() {
         let (labels, logits, student) = ([1u8], [0.7f32, -0.4], [0.2f32, 0.9]);
         let value = |target: &[f32]| Loss::CrossEntropy.gradient(&student, target, &mut [0.0; 2]);
-        let soft = value(&from_teacher(Loss::CrossEntropy, 2, &labels, &logits, 0.5, 0.0));
+        let soft = value(&from_teacher(Loss::CrossEntropy, 2, &labels, &logits, 0.5, |_| 0.0));
         let hard = value(&from_labels(Loss::CrossEntropy, 2, &labels));
-        let mixed = value(&from_teacher(Loss::CrossEntropy, 2, &labels, &logits, 0.5, 0.3));
+        let mixed = value(&from_teacher(Loss::CrossEntropy, 2, &labels, &logits, 0.5, |_| 0.3));
         assert!((mixed - (0.3 * hard + 0.7 * soft)).abs() < 1e-6);
     }
 
     #[test]
     fn margin_targets_are_the_margin() {
         let logits = [0.5f32, 2.0, 1.0, 0.0];
-        assert_eq!(from_teacher(Loss::Correlation, 2, &[0, 0], &logits, 1.0, 0.0), [1.5, -1.0]);
-        assert_eq!(from_teacher(Loss::Hinge, 2, &[0, 0], &logits, 0.0, 0.0), [1.0, -1.0]);
+        assert_eq!(from_teacher(Loss::Correlation, 2, &[0, 0], &logits, 1.0, |_| 0.0), [1.5, -1.0]);
+        assert_eq!(from_teacher(Loss::Hinge, 2, &[0, 0], &logits, 0.0, |_| 0.0), [1.0, -1.0]);
         assert_eq!(from_labels(Loss::Hinge, 2, &[0, 1]), [-1.0, 1.0]);
     }
 }

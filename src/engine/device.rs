@@ -33,7 +33,9 @@ pub enum ResolvedDevice {
 
 /// The text is no device.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is no device: use auto, cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or gpu:PART-OF-NAME (see `curricle devices`)")]
+#[error(
+    "'{0}' is no device: use auto, cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or gpu:PART-OF-NAME (see `curricle devices`)"
+)]
 pub struct DeviceParseError(String);
 
 /// Backends a `BACKEND:NUMBER` may name.

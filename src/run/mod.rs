@@ -1,2 +1,17 @@
+//! Experiments: specs, run folders, metrics, claims.
+
+pub mod claims;
+pub mod error;
+pub mod experiment;
+pub mod folder;
+pub mod gather;
+pub mod lock;
+pub mod metrics;
 pub mod plan;
+mod recorder;
+pub mod report_data;
+mod resolve;
+mod run_spec;
 pub mod spec;
+pub mod tensorboard;
+mod timeline;

@@ -1,16 +1,14 @@
 //! What a spec resolves to: every arm with every setting, checked.
 
 use super::spec::{
-    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, LabelMixSpec, ReferenceSpec,
-    ScheduleSpec, Selector, SpecError, SpecFile, StopRule, SupportName, SupportSpec, SweepAxis, TaskKind,
-    TaskSpec, TeacherSpec,
+    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, ReferenceSpec, ScheduleSpec, Selector,
+    SpecError, SpecFile, SupportName, SupportSpec, SweepAxis, TaskKind, TaskSpec, TeacherSpec,
 };
+use crate::distill::target::LabelMix;
 use crate::model::{Loss, MlpInit, MlpShape};
 use crate::task::{BooleanTask, boolean::Support};
-use crate::train::checkpointing::CheckpointPolicy;
-use crate::train::rate::RateSchedule;
+use crate::train::settings::Training;
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Name of the arm that `[teacher]` becomes.
@@ -45,37 +43,6 @@ pub struct Plan {
     pub claims: IndexMap<String, ClaimSpec>,
     /// The paper's numbers.
     pub references: Vec<ReferenceSpec>,
-}
-
-/// Resolved settings of one model's training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Training {
-    /// Label in the report.
-    pub label: String,
-    /// Layer sizes.
-    pub shape: MlpShape,
-    /// First weights.
-    pub init: MlpInit,
-    /// Samples per step.
-    pub batch: usize,
-    /// Steps.
-    pub steps: u64,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Its schedule.
-    pub schedule: RateSchedule,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Loss.
-    pub loss: Loss,
-    /// Steps between evaluations.
-    pub evaluate_every: u64,
-    /// Checkpoint policy.
-    pub checkpoints: CheckpointPolicy,
-    /// Early stop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop: Option<StopRule>,
 }
 
 /// One student run of each seed.
@@ -377,8 +344,8 @@ fn check_distill(
         format!("{} is not a number from 0 on", distill.temperature),
     )?;
     let mixes: &[f32] = match &distill.label_mix {
-        LabelMixSpec::Constant(mix) => &[*mix],
-        LabelMixSpec::Ramp(ramp) => {
+        LabelMix::Constant(mix) => &[*mix],
+        LabelMix::Ramp(ramp) => {
             check.require(ramp.steps > 0, &at("label_mix.steps"), "must be at least 1")?;
             &[ramp.from, ramp.to]
         }
@@ -447,7 +414,7 @@ fn repeat(
             let base = students.remove(0);
             for &value in &sweep.values {
                 let mut student = base.clone();
-                student.name = format!("{arm}@{}-{value}", sweep.axis);
+                student.name = format!("{arm}+{}-{value}", sweep.axis);
                 student.at = Some(value);
                 match sweep.axis {
                     SweepAxis::Temperature => {
@@ -492,7 +459,7 @@ fn repeat(
             .flat_map(|student| {
                 rates.iter().map(move |&rate| {
                     let mut tried = student.clone();
-                    let joint = if tried.at.is_some() { "," } else { "@" };
+                    let joint = if tried.at.is_some() { "," } else { "+" };
                     tried.name = format!("{}{joint}lr-{rate}", tried.name);
                     tried.training.learning_rate = rate;
                     tried
@@ -584,12 +551,12 @@ mod tests {
         assert_eq!(
             names,
             [
-                "ce@lr-0.1",
-                "ce@lr-0.3",
-                "one-shot@temperature-0,lr-0.1",
-                "one-shot@temperature-0,lr-0.3",
-                "one-shot@temperature-0.0001,lr-0.1",
-                "one-shot@temperature-0.0001,lr-0.3",
+                "ce+lr-0.1",
+                "ce+lr-0.3",
+                "one-shot+temperature-0,lr-0.1",
+                "one-shot+temperature-0,lr-0.3",
+                "one-shot+temperature-0.0001,lr-0.1",
+                "one-shot+temperature-0.0001,lr-0.3",
             ]
         );
         let student = &plan.students[5];

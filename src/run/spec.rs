@@ -1,8 +1,10 @@
 //! The TOML file of an experiment as a person writes it. [`super::plan`] turns it into what is run.
 
+use crate::distill::target::LabelMix;
 use crate::model::{Loss, MlpInit};
 use crate::train::checkpointing::CheckpointPolicy;
 use crate::train::rate::RateSchedule;
+use crate::train::settings::StopRule;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -187,21 +189,6 @@ pub struct ArmSpec {
     pub distill: Option<DistillSpec>,
 }
 
-/// Stop once the accuracy has held a level over a number of evaluations.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct StopRule {
-    /// Level.
-    pub accuracy: f64,
-    /// Consecutive evaluations at or above it.
-    #[serde(default = "default_stop_evaluations")]
-    pub evaluations: u32,
-}
-
-fn default_stop_evaluations() -> u32 {
-    3
-}
-
 /// How a student learns from a teacher.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -216,7 +203,7 @@ pub struct DistillSpec {
     pub temperature: f64,
     /// Weight of the labels in the target.
     #[serde(default)]
-    pub label_mix: LabelMixSpec,
+    pub label_mix: LabelMix,
 }
 
 /// Where the checkpoints of a teacher are.
@@ -227,34 +214,6 @@ pub enum TeacherSpec {
     Folder(PathBuf),
     /// Checkpoint files.
     Files(Vec<PathBuf>),
-}
-
-/// Weight of the labels.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(untagged, expecting = "expected a number from 0 to 1 or { from = 1.0, to = 0.0, steps = 1000 }")]
-pub enum LabelMixSpec {
-    /// The same throughout.
-    Constant(f32),
-    /// Linear from one value to another.
-    Ramp(LabelRamp),
-}
-
-/// A linear change of the label weight.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct LabelRamp {
-    /// At step 0.
-    pub from: f32,
-    /// From `steps` on.
-    pub to: f32,
-    /// Length.
-    pub steps: u64,
-}
-
-impl Default for LabelMixSpec {
-    fn default() -> Self {
-        Self::Constant(0.0)
-    }
 }
 
 /// Teacher schedules as written.

@@ -324,7 +324,12 @@ impl GpuContext {
     }
 
     /// Binds `buffers` to `kernel` in binding order.
-    pub(super) fn bind(&self, kernel: &Kernel, binds: &[Bind], buffers: &[&wgpu::Buffer]) -> Arc<wgpu::BindGroup> {
+    pub(super) fn bind(
+        &self,
+        kernel: &Kernel,
+        binds: &[Bind],
+        buffers: &[&wgpu::Buffer],
+    ) -> Arc<wgpu::BindGroup> {
         let entries: Vec<wgpu::BindGroupEntry> = buffers
             .iter()
             .zip(binds)
@@ -387,7 +392,9 @@ impl GpuContext {
             .device
             .poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) });
         self.check()?;
-        waited.map(|_| ()).map_err(|_| GpuError::Timeout { adapter: self.name(), seconds: PATIENCE.as_secs() })
+        waited
+            .map(|_| ())
+            .map_err(|_| GpuError::Timeout { adapter: self.name(), seconds: PATIENCE.as_secs() })
     }
 
     /// A storage buffer of `len` 32-bit words, zeroed.
@@ -444,7 +451,8 @@ impl GpuContext {
     /// If memory is out.
     pub(super) fn uniform<T: Pod>(&self, data: &T) -> Result<wgpu::Buffer, GpuError> {
         let bytes = bytemuck::bytes_of(data);
-        let buffer = self.buffer("uniforms", bytes.len().next_multiple_of(16) as u64, wgpu::BufferUsages::UNIFORM)?;
+        let buffer =
+            self.buffer("uniforms", bytes.len().next_multiple_of(16) as u64, wgpu::BufferUsages::UNIFORM)?;
         self.queue.write_buffer(&buffer, 0, bytes);
         Ok(buffer)
     }
@@ -475,7 +483,12 @@ impl GpuContext {
     ///
     /// # Errors
     /// If the device fails or does not answer.
-    pub(super) fn read<T: Pod>(&self, buffer: &wgpu::Buffer, first: u64, len: usize) -> Result<Vec<T>, GpuError> {
+    pub(super) fn read<T: Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        first: u64,
+        len: usize,
+    ) -> Result<Vec<T>, GpuError> {
         if len == 0 {
             return Ok(Vec::new());
         }

@@ -118,8 +118,10 @@ impl GpuGroup {
                 let (input, output) = group.layout.steps(l);
                 let offset = base + group.layout.offsets[l];
                 let stream = |t: usize| Stream::new(Purpose::Init, t as u32);
-                let weight = Tensor { rows: fan_out, cols: fan_in, offset, row_step: output, col_step: input };
-                let bias = Tensor { rows: fan_out, cols: 1, offset: offset + fan_in as u32 * input, ..weight };
+                let weight =
+                    Tensor { rows: fan_out, cols: fan_in, offset, row_step: output, col_step: input };
+                let bias =
+                    Tensor { rows: fan_out, cols: 1, offset: offset + fan_in as u32 * input, ..weight };
                 launches.push(sample::weights(context, seed, stream(2 * l), bound, weight, &group.params)?);
                 launches.push(sample::weights(context, seed, stream(2 * l + 1), bound, bias, &group.params)?);
             }
@@ -132,7 +134,8 @@ impl GpuGroup {
     /// How many models of `shape` one group can hold on this device.
     pub fn capacity(context: &GpuContext, shape: &MlpShape) -> usize {
         let limits = context.limits();
-        let bytes = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size).min(u64::from(u32::MAX));
+        let bytes =
+            limits.max_buffer_size.min(limits.max_storage_buffer_binding_size).min(u64::from(u32::MAX));
         (bytes / (4 * u64::from(Layout::new(shape).stride))) as usize
     }
 
@@ -195,7 +198,10 @@ impl GpuGroup {
     /// If the shape is another one or there is no such member.
     pub fn set(&mut self, member: usize, params: &MlpParams) -> Result<(), GpuError> {
         if params.shape() != self.layout.shape || member >= self.members {
-            return Err(GpuError::Refused(format!("member {member} has another shape than {}", self.layout.shape)));
+            return Err(GpuError::Refused(format!(
+                "member {member} has another shape than {}",
+                self.layout.shape
+            )));
         }
         let offset = member as u64 * u64::from(self.layout.stride) * 4;
         self.context.write(&self.params, offset, &self.layout.pack(params));
@@ -225,7 +231,8 @@ impl GpuGroup {
             return Ok(vec![StepsResult::default(); steps.len()]);
         }
         let mut path = self.path(batch);
-        if path != GpuPath::Minibatch && !steps.iter().all(|s| decay_is_mild(s.rates, s.weight_decay, batch)) {
+        if path != GpuPath::Minibatch && !steps.iter().all(|s| decay_is_mild(s.rates, s.weight_decay, batch))
+        {
             path = GpuPath::Minibatch;
         }
         let pool = Pool::new(&self.context, &self.layout, path, batch, steps)?;
@@ -265,8 +272,12 @@ impl GpuGroup {
             if step.samples.d != shape.d {
                 return refuse(format!("samples have d = {}, the model has d = {}", step.samples.d, shape.d));
             }
-            if step.first + samples > step.samples.count || step.targets_first + samples > step.targets.count {
-                return refuse(format!("member {}: {samples} samples are needed, fewer are given", step.member));
+            if step.first + samples > step.samples.count || step.targets_first + samples > step.targets.count
+            {
+                return refuse(format!(
+                    "member {}: {samples} samples are needed, fewer are given",
+                    step.member
+                ));
             }
             if step.targets.width != step.targets.loss.target_width(shape.classes) {
                 return refuse("targets are for another number of classes".into());
@@ -282,7 +293,11 @@ impl GpuGroup {
     ///
     /// # Errors
     /// If the samples have another d, or memory is out.
-    pub fn logits(&self, members: std::ops::Range<usize>, samples: &GpuSamples) -> Result<GpuLogits, GpuError> {
+    pub fn logits(
+        &self,
+        members: std::ops::Range<usize>,
+        samples: &GpuSamples,
+    ) -> Result<GpuLogits, GpuError> {
         if members.end > self.members || members.is_empty() {
             return Err(GpuError::Refused(format!("there are {} members", self.members)));
         }
@@ -296,7 +311,8 @@ impl GpuGroup {
     pub fn accuracies(&self, samples: &GpuSamples) -> Result<Vec<f64>, GpuError> {
         // All logits of a large group at once would not fit one buffer.
         let row = (samples.count * self.layout.shape.classes).max(1) as u64;
-        let room = (self.context.limits().max_storage_buffer_binding_size.min(256 << 20) / 4 / row).max(1) as usize;
+        let room =
+            (self.context.limits().max_storage_buffer_binding_size.min(256 << 20) / 4 / row).max(1) as usize;
         let mut all = Vec::with_capacity(self.members);
         for first in (0..self.members).step_by(room) {
             let last = (first + room).min(self.members);

@@ -46,7 +46,8 @@ impl Layout {
         let mut words = vec![0.0; self.stride as usize];
         for (l, layer) in params.layers.iter().enumerate() {
             let (input, output) = self.steps(l);
-            let at = |i: usize, o: usize| (self.offsets[l] as usize) + i * input as usize + o * output as usize;
+            let at =
+                |i: usize, o: usize| (self.offsets[l] as usize) + i * input as usize + o * output as usize;
             for ((o, i), w) in layer.weight.indexed_iter() {
                 words[at(i, o)] = *w;
             }

@@ -70,7 +70,11 @@ impl GpuMlp {
         let samples = GpuSamples::upload(context, samples)?;
         let logits = self.group.logits(0..1, &samples)?.download(context)?;
         if logits.len() != out.len() {
-            return Err(GpuError::Refused(format!("{} logits do not fit {} places", logits.len(), out.len())));
+            return Err(GpuError::Refused(format!(
+                "{} logits do not fit {} places",
+                logits.len(),
+                out.len()
+            )));
         }
         out.copy_from_slice(&logits);
         Ok(())

@@ -5,10 +5,18 @@
 //! the CPU engine. A kernel `name.wgsl` lies beside the `name.rs` that launches it; `philox.wgsl`, `reduce.wgsl`,
 //! `loss.wgsl` and `delayed.wgsl` are shared by several kernels.
 
+/// A shader file beside this one.
+macro_rules! wgsl {
+    ($file:literal) => {
+        &*std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/gpu/", $file)).unwrap()
+    };
+}
+
 pub mod cache;
 pub mod context;
 pub mod correlate;
 mod error;
+pub mod floor;
 pub mod group;
 mod layout;
 mod logits;
@@ -17,7 +25,7 @@ pub mod mlp;
 mod narrow;
 mod pool;
 pub mod sample;
-// pub mod self_test;
+pub mod self_test;
 pub mod target;
 mod wide;
 

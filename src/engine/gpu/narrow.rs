@@ -62,15 +62,16 @@ pub(super) fn train(
     let mut source = assemble(
         &constants(layout, batch, threads(context, m)),
         &[
-            include_str!("delayed.wgsl"),
-            include_str!("reduce.wgsl"),
-            include_str!("loss.wgsl"),
-            include_str!("narrow.wgsl"),
+            wgsl!("delayed.wgsl"),
+            wgsl!("reduce.wgsl"),
+            wgsl!("loss.wgsl"),
+            wgsl!("narrow.wgsl"),
         ],
     );
     source.push_str(&format!("const SHARED: bool = {shared};\n"));
     let slab_words = 32 * m;
-    let mut binds = vec![Bind::Uniform, Bind::Read, Bind::Write, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
+    let mut binds =
+        vec![Bind::Uniform, Bind::Read, Bind::Write, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
     // Members at a time: without workgroup memory their slabs must fit into one buffer.
     let (together, slab) = if shared {
         source.push_str(&format!("var<workgroup> slab: array<f32, {slab_words}>;\n"));
@@ -105,7 +106,8 @@ pub(super) fn train(
         while first < blocks {
             let now = pacer.next().min(blocks - first);
             let span = context.uniform(&[first as u32, now as u32, jobs.len() as u32, 0])?;
-            let mut buffers = vec![&span, &table, params, &pool.blocks, &pool.targets, &pool.rates, &pool.out];
+            let mut buffers =
+                vec![&span, &table, params, &pool.blocks, &pool.targets, &pool.rates, &pool.out];
             buffers.extend(slab.as_ref());
             let launch: Launch = context.launch(&kernel, &binds, &buffers, grid(jobs.len() as u32));
             pipeline.push(context, pacer, context.submit(&[launch]), now)?;

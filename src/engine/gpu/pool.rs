@@ -97,12 +97,13 @@ impl Pool {
             let samples = member.rates.len() * batch;
             let mut blocks_at = 0;
             if delayed {
-                blocks_at = *stretches.entry((&member.samples.bits, member.first, samples)).or_insert_with(|| {
-                    let at = block_total as u32;
-                    prepare.push((member.samples, member.first, samples, at));
-                    block_total += samples.div_ceil(size) as u64 * u64::from(words);
-                    at
-                });
+                blocks_at =
+                    *stretches.entry((&member.samples.bits, member.first, samples)).or_insert_with(|| {
+                        let at = block_total as u32;
+                        prepare.push((member.samples, member.first, samples, at));
+                        block_total += samples.div_ceil(size) as u64 * u64::from(words);
+                        at
+                    });
             }
             let targets_base = *target_places.entry(&member.targets.values).or_insert_with(|| {
                 let at = target_total as u32;
@@ -128,7 +129,8 @@ impl Pool {
                 out_at: out_words as u32,
                 loss: loss_word(member.targets.loss, layout.shape.classes),
             });
-            out_words += 1 + if matches!(path, GpuPath::Narrow { .. }) { samples.div_ceil(size) } else { samples };
+            out_words +=
+                1 + if matches!(path, GpuPath::Narrow { .. }) { samples.div_ceil(size) } else { samples };
         }
         if target_total > u64::from(u32::MAX) || block_total > u64::from(u32::MAX) {
             return Err(GpuError::Refused("too many samples in one call: train in shorter pieces".into()));

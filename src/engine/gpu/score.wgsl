@@ -31,7 +31,7 @@ fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
 @group(0) @binding(3) var<storage, read_write> right: array<atomic<u32>>; // [models]
 
-// The answer is the first of equal largest logits.
+// The answer is the first of equal largest logits; a row with a NaN (told by its bits: x != x may be optimised away) is wrong.
 @compute @workgroup_size(64)
 fn count(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = (group.x + group.y * GRID_ROW) * 64u + lane;
@@ -42,13 +42,17 @@ fn count(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let n = score.first + i % score.samples;
     let at = (model * score.rows + n) * score.classes;
     var best = 0u;
+    var sane = true;
+    for (var c = 0u; c < score.classes; c++) {
+        sane = sane && (bitcast<u32>(answers[at + c]) & 0x7fffffffu) <= 0x7f800000u;
+    }
     for (var c = 1u; c < score.classes; c++) {
         if (answers[at + c] > answers[at + best]) {
             best = c;
         }
     }
     // Integer additions: the order does not matter.
-    if (best == labels[n]) {
+    if (sane && best == labels[n]) {
         atomicAdd(&right[model], 1u);
     }
 }

@@ -60,7 +60,12 @@ impl GpuTargets {
     ///
     /// # Errors
     /// If they do not fit.
-    pub fn upload(context: &GpuContext, loss: Loss, classes: usize, targets: &[f32]) -> Result<Self, GpuError> {
+    pub fn upload(
+        context: &GpuContext,
+        loss: Loss,
+        classes: usize,
+        targets: &[f32],
+    ) -> Result<Self, GpuError> {
         let width = loss.target_width(classes);
         let values = context.upload("targets", targets)?;
         Ok(Self { loss, width, count: targets.len() / width, values })
@@ -86,7 +91,8 @@ impl GpuTargets {
         }
         let width = spec.loss.target_width(logits.classes);
         let values = context.storage("targets", (count * width) as u64)?;
-        let mix = context.upload("label mix", if spec.label_mix.is_empty() { &[0.0f32] } else { spec.label_mix })?;
+        let mix = context
+            .upload("label mix", if spec.label_mix.is_empty() { &[0.0f32] } else { spec.label_mix })?;
         let uniform = context.uniform(&Target {
             samples: count as u32,
             classes: logits.classes as u32,
@@ -99,7 +105,8 @@ impl GpuTargets {
             mixed: u32::from(spec.label_mix.iter().any(|&m| m > 0.0)),
         })?;
         let binds = [Bind::Uniform, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
-        let kernel = context.kernel("target", "make", &assemble(&[], &[include_str!("target.wgsl")]), &binds)?;
+        let kernel =
+            context.kernel("target", "make", &assemble(&[], &[wgsl!("target.wgsl")]), &binds)?;
         let buffers = [&uniform, &logits.values, labels_of(samples)?, &mix, &values];
         context.submit(&[context.launch(&kernel, &binds, &buffers, grid(count.div_ceil(64) as u32))]);
         Ok(Self { loss: spec.loss, width, count, values })

@@ -1,0 +1,75 @@
+//! Arguments with a grammar of their own.
+
+use crate::probe::MAX_DEGREE;
+use std::str::FromStr;
+
+/// Coordinates of one or more nodes: `2,5,7,11` or `0,1;2,3;4,5`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupportList(pub Vec<Vec<usize>>);
+
+impl FromStr for SupportList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let node = |part: &str| {
+            let number = |item: &str| {
+                item.trim()
+                    .parse()
+                    .map_err(|_| format!("'{}' is not a coordinate (coordinates count from 0)", item.trim()))
+            };
+            part.split(',').map(number).collect::<Result<Vec<usize>, String>>()
+        };
+        text.split(';').map(node).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Degrees: `1-3`, `2`, `1,3-5`; ascending, without repetition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Degrees(pub Vec<usize>);
+
+impl FromStr for Degrees {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |item: &str| -> Result<usize, String> {
+            let item = item.trim();
+            let degree = item.parse().map_err(|_| format!("'{item}' is not a degree (write 1-3 or 1,3)"))?;
+            if (1..=MAX_DEGREE).contains(&degree) {
+                Ok(degree)
+            } else {
+                Err(format!("degree {degree} is out of range: degrees go from 1 to {MAX_DEGREE}"))
+            }
+        };
+        let mut degrees = Vec::new();
+        for part in text.split(',') {
+            let (low, high) = part.split_once('-').unwrap_or((part, part));
+            let (low, high) = (number(low)?, number(high)?);
+            if low > high {
+                return Err(format!("'{}' counts down", part.trim()));
+            }
+            degrees.extend(low..=high);
+        }
+        degrees.sort_unstable();
+        degrees.dedup();
+        Ok(Self(degrees))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_parsed() {
+        assert_eq!("2, 5,7".parse(), Ok(SupportList(vec![vec![2, 5, 7]])));
+        assert_eq!("0,1;2".parse(), Ok(SupportList(vec![vec![0, 1], vec![2]])));
+        for bad in ["", "1,", "a", "-1", "1;;2", "1.5"] {
+            assert!(bad.parse::<SupportList>().unwrap_err().contains("coordinate"), "{bad}");
+        }
+        assert_eq!("1-3".parse(), Ok(Degrees(vec![1, 2, 3])));
+        assert_eq!("5,1-2,2".parse(), Ok(Degrees(vec![1, 2, 5])));
+        for bad in ["", "0", "6", "1-6", "3-1", "x", "1-", "1-2-3"] {
+            assert!(bad.parse::<Degrees>().is_err(), "{bad}");
+        }
+    }
+}

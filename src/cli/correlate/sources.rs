@@ -1,0 +1,132 @@
+//! From paths on the command line to checkpoints, their tasks and their runs' metrics.
+
+use super::Usage;
+use crate::checkpoint;
+use crate::model::MlpParams;
+use crate::probe::Evaluation;
+use crate::run::folder::{RunView, open_read_only};
+use crate::task::BooleanTask;
+use crate::task::boolean::Support;
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// A checkpoint file.
+pub(super) struct Source {
+    pub path: PathBuf,
+    /// Index of the run folder among the arguments that it came from.
+    pub run: Option<usize>,
+    /// The task of its run, where known.
+    pub task: Option<SpecTask>,
+}
+
+/// The task of a run and the file that says so.
+#[derive(Clone)]
+pub(super) struct SpecTask {
+    pub task: BooleanTask,
+    pub path: PathBuf,
+}
+
+/// A run folder.
+pub(super) struct Run {
+    pub path: PathBuf,
+    pub evaluations: Vec<Evaluation>,
+}
+
+/// The checkpoints that `paths` name: files, and run folders with all their checkpoints by step.
+pub(super) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
+    let (mut sources, mut runs) = (Vec::new(), Vec::new());
+    for path in paths {
+        if path.is_dir() {
+            let task = task_of(path)?;
+            let view = open_read_only(path)?;
+            for (_, checkpoint) in view.require_checkpoints("run")? {
+                sources.push(Source { path: checkpoint, run: Some(runs.len()), task: task.clone() });
+            }
+            runs.push(Run { path: path.clone(), evaluations: evaluations_in(&view)? });
+        } else if path.exists() {
+            // A file inside a run folder belongs to that run's task.
+            let folder = path.parent().filter(|p| p.file_name().is_some_and(|n| n == "checkpoints"));
+            let task = folder.and_then(Path::parent).map_or(Ok(None), task_of)?;
+            sources.push(Source { path: path.clone(), run: None, task });
+        } else {
+            return Err(Usage(format!("{}: no such file or folder", path.display())).into());
+        }
+    }
+    Ok((sources, runs))
+}
+
+/// The step of `step-000000001000.safetensors`.
+fn step_in_name(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
+}
+
+#[derive(Deserialize)]
+struct SpecFile {
+    task: TaskSection,
+}
+
+#[derive(Deserialize)]
+struct TaskSection {
+    kind: String,
+    d: usize,
+    k: usize,
+    classes: Option<usize>,
+    support: Vec<usize>,
+}
+
+/// The task in a run folder's `spec.toml`; `None` without that file.
+fn task_of(folder: &Path) -> Result<Option<SpecTask>> {
+    let path = folder.join("spec.toml");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let bad = |why: String| Usage(format!("{}: {why}", path.display()));
+    let spec: SpecFile = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    let TaskSection { kind, d, k, classes, support } = spec.task;
+    let classes = match kind.as_str() {
+        "parity" => 2,
+        "hierarchy" => classes.ok_or_else(|| bad("task.classes is missing; a hierarchy needs it".into()))?,
+        other => {
+            return Err(
+                bad(format!("task.kind = \"{other}\": monomials exist for parity and hierarchy")).into()
+            );
+        }
+    };
+    let task = BooleanTask::hierarchy(d, k, classes, &Support::Given(support))
+        .map_err(|e| bad(format!("[task]: {e}")))?;
+    Ok(Some(SpecTask { task, path }))
+}
+
+/// The evaluations in a run folder's `metrics.jsonl`; none without that file. Records without an accuracy are other
+/// records.
+fn evaluations_in(run: &RunView) -> Result<Vec<Evaluation>> {
+    #[derive(Deserialize)]
+    struct Line {
+        step: u64,
+        samples: Option<u64>,
+        accuracy: Option<f64>,
+    }
+    let lines: Vec<Line> = run.read_metrics()?;
+    let mut evaluations: Vec<Evaluation> = Vec::new();
+    for line in lines {
+        let Some(accuracy) = line.accuracy else { continue };
+        if !(0.0..=1.0).contains(&accuracy) {
+            bail!(
+                "{}/metrics.jsonl, step {}: accuracy = {accuracy} is not between 0 and 1",
+                run.path().display(),
+                line.step
+            );
+        }
+        evaluations.push(Evaluation { step: line.step, samples: line.samples, accuracy });
+    }
+    Ok(evaluations)
+}
+
+/// Parameters and step of a checkpoint.
+pub(super) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
+    let read = checkpoint::load(path)?;
+    Ok((read.params, read.metadata.step.or_else(|| step_in_name(path))))
+}

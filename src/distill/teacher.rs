@@ -1,0 +1,73 @@
+//! The checkpoints of one teacher, loaded when a student needs them.
+
+use crate::checkpoint::{self, CheckpointError};
+use crate::engine::cpu::{CpuOptions, Mlp};
+use crate::task::Samples;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// One checkpoint of a teacher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeacherCheckpoint {
+    /// Teacher step, where known.
+    pub step: Option<u64>,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Checkpoints of one teacher in order, at most a memory budget's worth of them loaded.
+pub struct TeacherPool {
+    checkpoints: Vec<TeacherCheckpoint>,
+    d: usize,
+    classes: usize,
+    options: CpuOptions,
+    /// Loaded models, the most recently used last.
+    loaded: Mutex<VecDeque<(usize, Arc<Mlp>, usize)>>,
+}
+
+/// Bytes of teacher parameters kept loaded at once (at least one checkpoint always is).
+const BUDGET: usize = 1 << 30;
+
+impl TeacherPool {
+    /// A pool of `checkpoints` for students with `d` inputs and `classes` logits.
+    pub fn new(checkpoints: Vec<TeacherCheckpoint>, d: usize, classes: usize, options: CpuOptions) -> Self {
+        Self { checkpoints, d, classes, options, loaded: Mutex::default() }
+    }
+
+    /// The checkpoints.
+    pub fn checkpoints(&self) -> &[TeacherCheckpoint] {
+        &self.checkpoints
+    }
+
+    /// Logits [n, C] of checkpoint `index`.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be read or has another shape.
+    pub fn logits(&self, index: usize, samples: &Samples) -> Result<Vec<f32>, CheckpointError> {
+        let model = self.model(index)?;
+        let mut logits = vec![0.0; samples.len() * self.classes];
+        model.logits(samples, &mut logits);
+        Ok(logits)
+    }
+
+    fn model(&self, index: usize) -> Result<Arc<Mlp>, CheckpointError> {
+        let mut loaded = self.loaded.lock().expect("no thread panics while it holds the pool");
+        if let Some(at) = loaded.iter().position(|(i, ..)| *i == index) {
+            let entry = loaded.remove(at).expect("position is in range");
+            let model = entry.1.clone();
+            loaded.push_back(entry);
+            return Ok(model);
+        }
+        let path = &self.checkpoints[index].path;
+        let read = checkpoint::load(path)?;
+        checkpoint::expect_shape(&read.params, path, self.d, self.classes, None)?;
+        let bytes = 4 * read.params.shape().parameters();
+        let model = Arc::new(Mlp::new(&read.params, self.options));
+        loaded.push_back((index, model.clone(), bytes));
+        while loaded.len() > 1 && loaded.iter().map(|(_, _, b)| b).sum::<usize>() > BUDGET {
+            loaded.pop_front();
+        }
+        Ok(model)
+    }
+}

@@ -1,0 +1,524 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const $ = (id) => document.getElementById(id);
+
+  // A page that cannot draw says so; its tables are complete without scripts.
+  window.addEventListener("error", (event) => {
+    const box = $("broken");
+    box.hidden = false;
+    box.querySelector("code").textContent = event.message;
+    root.dataset.ready = "failed";
+  });
+
+  const data = JSON.parse($("data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => dark.matches && !root.classList.contains("force-light");
+  const colorOf = (thing) => (isDark() ? thing.dark : thing.color);
+  const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, "DejaVu Sans", sans-serif';
+
+  // ---- numbers ------------------------------------------------------------------------------------------------
+  const trim = (v, digits) => String(Number(v.toPrecision(digits)));
+  function count(v) {
+    if (v == null || !isFinite(v)) return "—";
+    for (const [unit, suffix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
+      if (Math.abs(v) >= unit * 0.9995) return trim(v / unit, 3) + suffix;
+    return trim(v, 3);
+  }
+  const percent = (v) => (v == null ? "—" : (100 * v).toFixed(1) + "%");
+  const small = (v) => (v == null ? "—" : trim(v, 3));
+  const reach = (r) => (r.open ? "> " : "") + count(r.n);
+  function summaryText(s) {
+    const interval = s.runs > 1 ? `\ninterval ${reach(s.low)} to ${reach(s.high)} (coverage ${percent(s.coverage)})` : "";
+    return `median ${reach(s.median)}${interval}\n${s.reached} of ${s.runs} reached`;
+  }
+
+  // ---- small DOM helpers; text only ever goes in as text ------------------------------------------------------------
+  function el(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children);
+    return node;
+  }
+  function swatch(thing) {
+    const node = el("i", { class: "swatch" });
+    node.style.setProperty("--l", thing.color);
+    node.style.setProperty("--d", thing.dark);
+    return node;
+  }
+  function segment(parent, label, choices, current, pick) {
+    const box = el("span", { class: "segment", role: "group", "aria-label": label });
+    for (const [value, text] of choices) {
+      const button = el("button", { type: "button", "aria-pressed": String(value === current) }, text);
+      button.addEventListener("click", () => {
+        for (const other of box.children) other.setAttribute("aria-pressed", String(other === button));
+        pick(value);
+      });
+      box.append(button);
+    }
+    parent.append(el("label", {}, label), box);
+  }
+  function dropdown(parent, label, choices, pick) {
+    const select = el("select", { "aria-label": label });
+    for (const [value, text] of choices) select.append(el("option", { value }, text));
+    select.addEventListener("change", () => pick(select.value));
+    parent.append(el("label", {}, label), select);
+  }
+  const tip = $("tip");
+  function showTip(text, event) {
+    tip.textContent = text;
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 4)) + "px";
+    tip.style.top = Math.max(4, event.clientY - box.height - 12) + "px";
+  }
+
+  // ---- charts -----------------------------------------------------------------------------------------------------
+  // Every chart is a function that draws itself into its element, called again when width or theme change.
+  const charts = [];
+  const plots = new Map();
+  function chart(element, draw) {
+    const redraw = () => {
+      for (const plot of plots.get(element) || []) plot.destroy();
+      plots.set(element, [].concat(draw(Math.max(280, element.clientWidth))));
+    };
+    charts.push(redraw);
+    redraw();
+    return redraw;
+  }
+  const redrawAll = () => charts.forEach((redraw) => redraw());
+
+  const axis = (label, values, more = {}) => ({
+    label, values, stroke: css("--fg"), font: FONT, labelFont: FONT, labelSize: 22, labelGap: 2,
+    grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1, size: 5 }, ...more,
+  });
+  const each = (format) => (u, splits) => splits.map((v) => (v == null ? "" : format(v)));
+  // On a logarithmic axis: 1, 2, 5 per decade where they fit, else decades.
+  function logSplits(u, index, low, high) {
+    const decades = Math.log10(high / low);
+    const factors = decades < 1.2 ? [1, 1.5, 2, 3, 4, 5, 6, 8] : decades < 3 ? [1, 2, 5] : [1];
+    const splits = [];
+    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
+      for (const f of factors) if (f * 10 ** e >= low && f * 10 ** e <= high) splits.push(f * 10 ** e);
+    return splits;
+  }
+  const logAxis = (label) => axis(label, each(count), { splits: logSplits, filter: (u, splits) => splits });
+  const padded = (low, high) => {
+    const air = Math.max(1.5, high / low) ** 0.05;
+    return [low / air, high * air];
+  };
+
+  function pen(u, draw) {
+    const { ctx, bbox } = u;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    draw(ctx, bbox, devicePixelRatio);
+    ctx.restore();
+  }
+  function symbol(ctx, shape, x, y, r) {
+    ctx.beginPath();
+    const poly = (...corners) => { corners.forEach(([a, b], i) => ctx[i ? "lineTo" : "moveTo"](x + a * r, y + b * r)); ctx.closePath(); };
+    if (shape === "square") poly([-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]);
+    else if (shape === "diamond") poly([-1.25, 0], [0, -1.25], [1.25, 0], [0, 1.25]);
+    else if (shape === "triangle_up") poly([-1, 1], [1, 1], [0, -1.25]);
+    else if (shape === "triangle_down") poly([-1, -1], [1, -1], [0, 1.25]);
+    else if (shape === "arrow_right") poly([-0.6, -1], [1.4, 0], [-0.6, 1]);
+    else if (shape === "arrow_up") poly([-1, 0.6], [0, -1.4], [1, 0.6]);
+    else if (shape === "cross") poly([-1, -0.6], [-0.6, -1], [0, -0.4], [0.6, -1], [1, -0.6], [0.4, 0], [1, 0.6], [0.6, 1], [0, 0.4], [-0.6, 1], [-1, 0.6], [-0.4, 0]);
+    else ctx.arc(x, y, r, 0, 2 * Math.PI);
+    ctx.fill();
+  }
+  // Nearest of `hits` ({x, y, text} in CSS pixels of the plotting area) under the pointer.
+  function hover(over, hits) {
+    over.addEventListener("pointermove", (event) => {
+      const box = over.getBoundingClientRect();
+      let best = null, distance = 18;
+      for (const hit of hits) {
+        const d = Math.hypot(hit.x - (event.clientX - box.left), hit.y - (event.clientY - box.top));
+        if (d < distance) [best, distance] = [hit, d];
+      }
+      if (best) showTip(best.text, event); else tip.hidden = true;
+    });
+    over.addEventListener("pointerleave", () => { tip.hidden = true; });
+  }
+  // Value of a sampled curve at x: the last one at or before it.
+  function at(xs, ys, x) {
+    let low = 0, high = xs.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (xs[middle] <= x) low = middle + 1; else high = middle;
+    }
+    return low ? ys[low - 1] : null;
+  }
+
+  // ---- accuracy ---------------------------------------------------------------------------------------------------
+  function accuracyChart(element) {
+    const state = { shown: data.arms.map(() => true), seeds: "all", log: false, loss: false };
+    const controls = $("accuracy-controls"), buttons = $("accuracy-arms"), readout = $("accuracy-readout");
+    let redraw = () => {};
+    data.arms.forEach((arm, i) => {
+      const button = el("button", { type: "button", "aria-pressed": "true" }, swatch(arm), arm.label);
+      button.addEventListener("click", () => {
+        state.shown[i] = !state.shown[i];
+        button.setAttribute("aria-pressed", String(state.shown[i]));
+        redraw();
+      });
+      buttons.append(button);
+    });
+    const set = (key) => (value) => { state[key] = value; redraw(); };
+    segment(controls, "x axis", [[false, "linear"], [true, "logarithmic"]], false, set("log"));
+    if (data.arms.some((arm) => arm.runs.some((run) => run.l.some((v) => v != null))))
+      segment(controls, "y axis", [[false, "accuracy"], [true, "loss"]], false, set("loss"));
+    const seeds = [...new Set(data.arms.flatMap((arm) => arm.runs.map((run) => run.seed)))].sort((a, b) => a - b);
+    if (seeds.length > 1)
+      dropdown(controls, "seeds", [["all", "all, with medians"], ["median", "medians only"], ...seeds.map((s) => [s, `only seed ${s}`])], set("seeds"));
+
+    function curves() {
+      const list = [];
+      data.arms.forEach((arm, i) => {
+        if (!state.shown[i]) return;
+        const one = state.seeds !== "all" && state.seeds !== "median";
+        for (const run of arm.runs) {
+          const alone = one && String(run.seed) === state.seeds;
+          // The loss has no median curve: every seed is drawn.
+          const faint = !one && arm.runs.length > 1 && (state.seeds === "all" || state.loss);
+          if (alone || faint) list.push({ arm, xs: run.x, ys: state.loss ? run.l : run.a, faint: faint && !state.loss, thin: state.loss && !alone });
+        }
+        if (!one && (!state.loss || arm.runs.length === 1)) {
+          const only = arm.runs.length === 1 && arm.runs[0];
+          list.push(only ? { arm, xs: only.x, ys: state.loss ? only.l : only.a } : { arm, xs: arm.median.x, ys: arm.median.a });
+        }
+      });
+      // Faint lines first, so that medians lie on top.
+      return list.sort((a, b) => Boolean(b.faint) - Boolean(a.faint));
+    }
+
+    function fill(x) {
+      const one = state.seeds !== "all" && state.seeds !== "median" ? state.seeds : null;
+      const head = el("tr", {}, ...["", state.loss ? "loss" : "accuracy", "min to max", "seeds"].map((t) => el("th", { scope: "col" }, t)));
+      const rows = data.arms.filter((arm, i) => state.shown[i]).map((arm) => {
+        const runs = arm.runs.filter((run) => one == null || String(run.seed) === one);
+        const key = state.loss ? "l" : "a";
+        const values = runs.map((run) => (x == null ? run[key].at(-1) : at(run.x, run[key], x))).filter((v) => v != null).sort((a, b) => a - b);
+        const text = state.loss ? small : percent;
+        const n = values.length, middle = n ? (values[(n - 1) >> 1] + values[n >> 1]) / 2 : null;
+        const step = x != null && runs.length === 1 && runs[0].t ? at(runs[0].x, runs[0].t, x) : null;
+        return el("tr", {}, el("th", { scope: "row" }, swatch(arm), arm.label), el("td", { class: "n" }, text(middle)),
+          el("td", { class: "n" }, n > 1 ? `${text(values[0])} to ${text(values[n - 1])}` : "—"),
+          el("td", {}, String(n) + (step != null ? `, follows teacher step ${step}` : "")));
+      });
+      const where = x == null ? "at the end of each run (move the pointer over the chart)" : `at ${count(x)} samples`;
+      readout.replaceChildren(el("caption", {}, `Median ${where}`), head, ...rows);
+    }
+
+    redraw = chart(element, (width) => {
+      const list = curves();
+      const usable = (v) => v != null && (!state.log || v > 0);
+      const tables = list.map(({ xs, ys }) => {
+        const keep = xs.map((x, i) => i).filter((i) => usable(xs[i]));
+        return [keep.map((i) => xs[i]), keep.map((i) => ys[i])];
+      }).map((table) => (table[0].length ? table : [[1], [null]]));
+      const joined = tables.length ? uPlot.join(tables) : [[1, 10], [null, null]];
+      const low = Math.min(data.chance ?? 1, ...list.flatMap(({ ys }) => ys.reduce((m, v) => (v != null && v < m ? v : m), 1)));
+      const u = new uPlot({
+        width, height: Math.max(300, Math.min(460, width * 0.5)), padding: [10, 24, 0, 0], legend: { show: false },
+        cursor: { drag: { x: true, y: false }, points: { show: false }, y: false },
+        scales: {
+          x: { time: false, distr: state.log ? 3 : 1, range: (u, a, b) => (a == null ? [1, 10] : a === b ? [a * 0.9, b * 1.1 + 1] : [a, b]) },
+          y: state.loss ? {} : { range: [Math.max(0, low - 0.03), 1.02] },
+        },
+        axes: [
+          state.log ? logAxis("training samples (logarithmic)") : axis("training samples", each(count), { space: 70 }),
+          axis(state.loss ? "loss" : "accuracy", each(state.loss ? small : (v) => Math.round(v * 1000) / 10 + "%"), { size: 58 }),
+        ],
+        series: [{}, ...(list.length ? list : [{ arm: data.arms[0] }]).map(({ arm, faint, thin }) => ({
+          stroke: colorOf(arm), width: faint ? 1 : thin ? 1.2 : 2.4, alpha: faint ? 0.3 : thin ? 0.75 : 1,
+          dash: arm.dash && !faint ? [8, 5] : undefined, points: { show: false }, spanGaps: true,
+        }))],
+        hooks: {
+          drawAxes: [(u) => {
+            if (state.loss || data.chance == null) return;
+            pen(u, (ctx, box, ratio) => {
+              const y = u.valToPos(data.chance, "y", true);
+              ctx.strokeStyle = ctx.fillStyle = css("--axis");
+              ctx.setLineDash([2 * ratio, 3 * ratio]);
+              ctx.beginPath(); ctx.moveTo(box.left, y); ctx.lineTo(box.left + box.width, y); ctx.stroke();
+              ctx.font = FONT.replace("12px", 11 * ratio + "px");
+              ctx.textAlign = "right"; ctx.textBaseline = "top";
+              ctx.fillText(`chance ${percent(data.chance)}`, box.left + box.width - 6 * ratio, y + 3 * ratio);
+            });
+          }],
+          draw: [(u) => { if (!state.loss) usedMarks(u); }],
+          setCursor: [(u) => fill(u.cursor.left >= 0 ? u.posToVal(u.cursor.left, "x") : null)],
+        },
+      }, joined, element);
+      fill(null);
+      return u;
+    });
+
+    // Diamonds where students took checkpoints from the teacher of the same seed.
+    function usedMarks(u) {
+      for (const timeline of data.timelines) {
+        const i = data.arms.findIndex((arm) => arm.teacher && arm.runs.some((run) => run.seed === timeline.seed));
+        const one = state.seeds !== "all" && state.seeds !== "median" && state.seeds !== String(timeline.seed);
+        if (i < 0 || !state.shown[i] || one || state.seeds === "median") continue;
+        const run = data.arms[i].runs.find((run) => run.seed === timeline.seed);
+        pen(u, (ctx, box, ratio) => {
+          for (const { x } of timeline.used) {
+            const y = at(run.x, run.a, x);
+            if (y == null || (state.log && x <= 0)) continue;
+            ctx.fillStyle = colorOf(data.arms[i]);
+            symbol(ctx, "diamond", u.valToPos(x, "x", true), u.valToPos(y, "y", true), 3.5 * ratio);
+          }
+        });
+      }
+    }
+  }
+
+  // ---- correlation ------------------------------------------------------------------------------------------------
+  function correlationCharts(element) {
+    const inside = { color: "#0072b2", dark: "#4aa8e8" }, outside = { color: "#d55e00", dark: "#ff8a3d" };
+    const controls = $("correlation-controls"), text = $("correlation-text");
+    const timelines = data.timelines.filter((t) => t.x.length);
+    // A transition squeezed into the left edge needs the logarithm to be seen.
+    const early = (t) => Boolean(t.transition && t.transition[1] < t.x.at(-1) / 5);
+    const state = { index: 0, log: early(timelines[0]) };
+    let redraw = () => {};
+    if (timelines.length > 1)
+      dropdown(controls, "teacher seed", timelines.map((t, i) => [i, String(t.seed)]), (v) => { state.index = Number(v); redraw(); });
+    segment(controls, "x axis", [[false, "linear"], [true, "logarithmic"]], state.log, (v) => { state.log = v; redraw(); });
+    const key = el("div", { class: "key" });
+    const entry = (kind, color, label) => {
+      const line = el("i", { class: kind });
+      line.style[kind === "area" ? "background" : "borderColor"] = color;
+      key.append(el("span", {}, line, label));
+    };
+    const read = el("p", { class: "caption" });
+    const area = el("div");
+    element.append(key, area, read);
+
+    redraw = chart(area, (width) => {
+      const t = timelines[state.index];
+      key.replaceChildren();
+      entry("area", css("--region"), "phase transition");
+      entry("line", colorOf(inside), "inside the support, mean");
+      entry("thin", colorOf(inside), "largest");
+      entry("line", colorOf(outside), "outside the support, mean");
+      entry("thin", colorOf(outside), "largest");
+      entry("dash", css("--axis"), "noise floor of sampling");
+      if (t.recommended) entry("dash", colorOf({ color: "#009e73", dark: "#2fc79b" }), "recommended checkpoint");
+      text.textContent = t.sentence + (t.recommended ? ` Recommended checkpoint for (2,T)-distillation: ${count(t.recommended.x)} samples. ${t.recommended.reason}` : "");
+      const keep = t.x.map((x, i) => i).filter((i) => !state.log || t.x[i] > 0);
+      const pick = (column) => keep.map((i) => column[i]);
+      const line = (color, width, dash) => ({ stroke: color, width, dash, points: { show: keep.length < 80 && width > 2, size: 5, fill: color }, spanGaps: true });
+      const say = (i) => {
+        if (i == null) { read.textContent = "Move the pointer over the charts to read a checkpoint."; return; }
+        const parts = t.degrees.map((d) => `degree ${d.degree}: inside ${small(pick(d.inMean)[i])} (largest ${small(pick(d.inMax)[i])}), outside ${small(pick(d.offMean)[i])} (largest ${small(pick(d.offMax)[i])})`);
+        read.textContent = `${count(pick(t.x)[i])} samples: accuracy ${percent(pick(t.a)[i])}; ${parts.join("; ")}`;
+      };
+      say(null);
+      const make = (title, height, last, columns, series, yAxis, yScale) => new uPlot({
+        width, height, padding: [8, 24, 0, 0], legend: { show: false },
+        cursor: { sync: { key: "correlation" }, drag: { x: true, y: false }, y: false, points: { show: false } },
+        scales: { x: { time: false, distr: state.log ? 3 : 1, range: (u, a, b) => (a == null ? [1, 10] : a === b ? [a * 0.9, b * 1.1 + 1] : [a, b]) }, y: yScale },
+        axes: [state.log ? logAxis(last ? "training samples of the teacher (logarithmic)" : undefined) : axis(last ? "training samples of the teacher" : undefined, each(count), { space: 70 }), { ...yAxis, size: 58 }],
+        series: [{}, ...series],
+        hooks: {
+          drawClear: [(u) => pen(u, (ctx, box, ratio) => {
+            if (!t.transition) return;
+            const [a, b] = t.transition.map((x) => u.valToPos(Math.max(x, u.scales.x.min), "x", true));
+            ctx.fillStyle = css("--region");
+            ctx.fillRect(a, box.top, Math.max(b - a, 1.5 * ratio), box.height);
+          })],
+          draw: [(u) => pen(u, (ctx, box, ratio) => {
+            ctx.font = FONT.replace("12px", "600 " + 11.5 * ratio + "px");
+            ctx.fillStyle = css("--muted"); ctx.textBaseline = "top"; ctx.textAlign = "left";
+            ctx.fillText(title, box.left + 8 * ratio, box.top + 5 * ratio);
+            if (t.recommended) {
+              const x = u.valToPos(t.recommended.x, "x", true);
+              ctx.strokeStyle = colorOf({ color: "#009e73", dark: "#2fc79b" }); ctx.lineWidth = 1.5 * ratio;
+              ctx.setLineDash([6 * ratio, 4 * ratio]);
+              ctx.beginPath(); ctx.moveTo(x, box.top); ctx.lineTo(x, box.top + box.height); ctx.stroke();
+            }
+            if (title.startsWith("Accuracy")) for (const used of t.used) {
+              const y = at(t.x, t.a, used.x);
+              if (y == null) continue;
+              const x = u.valToPos(used.x, "x", true);
+              ctx.fillStyle = css("--fg");
+              symbol(ctx, "diamond", x, u.valToPos(y, "y", true), 3.5 * ratio);
+              if (t.used.length > 4) continue;
+              ctx.font = FONT.replace("12px", 11 * ratio + "px");
+              ctx.textAlign = "center"; ctx.textBaseline = "bottom";
+              ctx.fillText(used.label, x, u.valToPos(y, "y", true) - 6 * ratio);
+            }
+          })],
+          setCursor: [(u) => say(u.cursor.left >= 0 ? u.cursor.idx : null)],
+        },
+      }, [pick(t.x), ...columns.map(pick)], area);
+      const low = Math.max(0, Math.min(data.chance ?? 1, ...t.a.filter((v) => v != null)) - 0.05);
+      return [
+        make("Accuracy of the teacher", 170, false, [t.a], [line(css("--fg"), 2.2)], axis("accuracy", each((v) => (v > 1 ? "" : Math.round(v * 100) + "%"))), { range: [low, 1.12] }),
+        ...t.degrees.map((d, i) => make(
+          d.degree === 1 ? "Degree 1: single coordinates" : d.degree === 2 ? "Degree 2: pairs of coordinates" : `Degree ${d.degree}`,
+          i + 1 === t.degrees.length ? 250 : 220, i + 1 === t.degrees.length, [d.floor, d.offMax, d.inMax, d.offMean, d.inMean],
+          [line(css("--axis"), 1.5, [6, 4]), line(colorOf(outside), 1.2, [2, 3]), line(colorOf(inside), 1.2, [2, 3]), line(colorOf(outside), 2.2), line(colorOf(inside), 2.2)],
+          axis("|correlation|", each(small)), { range: (u, a, b) => [0, (b || 0.1) * 1.08] })),
+      ];
+    });
+  }
+
+  // ---- samples to a level -----------------------------------------------------------------------------------------
+  function samplesChart(element) {
+    const rows = data.arms.filter((arm) => arm.summary);
+    const values = rows.flatMap((arm) => arm.runs.filter((r) => r.to).map((r) => Math.max(1, r.to.n)));
+    const range = padded(Math.min(...values), Math.max(...values));
+    // Room for the arrow of an open end.
+    range[1] *= (range[1] / range[0]) ** 0.03;
+    chart(element, (width) => {
+      const measure = document.createElement("canvas").getContext("2d");
+      measure.font = FONT;
+      const widest = Math.max(...rows.map((arm) => measure.measureText(arm.label).width));
+      const size = Math.min(widest + 18, width * 0.42);
+      const fit = (label) => {
+        let text = label;
+        while (text.length > 1 && measure.measureText(text + "…").width > size - 14) text = text.slice(0, -1);
+        return text === label ? label : text + "…";
+      };
+      const hits = [];
+      const u = new uPlot({
+        width, height: 70 + 46 * rows.length, padding: [6, 24, 0, 0], legend: { show: false },
+        cursor: { drag: { x: false, y: false }, points: { show: false }, y: false, x: false },
+        scales: { x: { time: false, distr: 3, range }, y: { dir: -1, range: [-0.5, rows.length - 0.5] } },
+        axes: [
+          logAxis(`training samples to ${data.level} accuracy (logarithmic)`),
+          axis(undefined, each((v) => fit(rows[v]?.label ?? "")), { size, splits: () => rows.map((r, i) => i), filter: (u, s) => s }),
+        ],
+        series: [{}, { paths: () => null, points: { show: false } }],
+        hooks: { draw: [(u) => pen(u, (ctx, box, ratio) => {
+          hits.length = 0;
+          const hit = (x, y, text) => hits.push({ x: (x - box.left) / ratio, y: (y - box.top) / ratio, text });
+          rows.forEach((arm, row) => {
+            ctx.fillStyle = ctx.strokeStyle = colorOf(arm);
+            const runs = arm.runs.filter((r) => r.to);
+            ctx.globalAlpha = 0.8;
+            runs.forEach((run, i) => {
+              const x = u.valToPos(Math.max(1, run.to.n), "x", true);
+              const y = u.valToPos(row - 0.3 + (0.4 * (i + 0.5)) / runs.length, "y", true);
+              symbol(ctx, run.to.open ? "arrow_right" : arm.shape, x, y, (run.to.open ? 4.5 : 3.6) * ratio);
+              hit(x, y, `${arm.label}, seed ${run.seed}\n${run.to.open ? "not reached in " + count(run.to.n) : count(run.to.n)} samples`);
+            });
+            ctx.globalAlpha = 1;
+            const s = arm.summary, y = u.valToPos(row + 0.28, "y", true), x = (r) => u.valToPos(Math.max(1, r.n), "x", true);
+            whisker(ctx, ratio, s, x, (v) => [v, y], [1, 0]);
+            hit(x(s.median), y, `${arm.label}\n${summaryText(s)}`);
+          });
+        })] },
+      }, [range, [0, rows.length - 1]], element);
+      hover(u.over, hits);
+      return u;
+    });
+  }
+
+  // Interval and median along one direction; open ends are arrows.
+  function whisker(ctx, ratio, s, place, point, [dx, dy]) {
+    const cap = 4.5 * ratio, stroke = (a, b, width) => { ctx.lineWidth = width * ratio; ctx.beginPath(); ctx.moveTo(...a); ctx.lineTo(...b); ctx.stroke(); };
+    const across = (v, r, width) => { const [x, y] = point(v); stroke([x - r * dy, y - r * dx], [x + r * dy, y + r * dx], width); };
+    const arrow = (v, r) => symbol(ctx, dx ? "arrow_right" : "arrow_up", ...point(v), r * ratio);
+    if (s.runs > 1) {
+      const low = place(s.low), reachTo = s.high.open ? place(s.high) + (dx - dy) * 12 * ratio : place(s.high);
+      stroke(point(low), point(reachTo), 1.6);
+      across(low, cap, 1.6);
+      if (s.high.open) arrow(reachTo, 4.5); else across(reachTo, cap, 1.6);
+    }
+    if (s.median.open) arrow(place(s.median), 6.5); else across(place(s.median), 7.5 * ratio, 3.2);
+  }
+
+  // ---- sweeps -----------------------------------------------------------------------------------------------------
+  function sweepChart(element, sweep) {
+    const all = sweep.arms.flatMap((arm) => arm.cells.filter(Boolean).flatMap((c) => c.runs.map((r) => Math.max(1, r.to.n))));
+    const key = el("div", { class: "key" });
+    const area = el("div");
+    element.append(key, area);
+    for (const arm of sweep.arms) key.append(el("span", {}, swatch(arm), arm.label));
+    if (!all.length) return;
+    const range = padded(Math.min(...all), Math.max(...all));
+    range[1] *= (range[1] / range[0]) ** 0.05;
+    chart(area, (width) => {
+      const hits = [];
+      const u = new uPlot({
+        width, height: 380, padding: [10, 24, 0, 0], legend: { show: false },
+        cursor: { drag: { x: false, y: false }, points: { show: false }, y: false, x: false },
+        scales: { x: { time: false, range: [-0.5, sweep.values.length - 0.5] }, y: { distr: 3, range } },
+        axes: [
+          axis(sweep.axis, each((v) => sweep.values[v] ?? ""), { splits: () => sweep.values.map((v, i) => i), filter: (u, s) => s, grid: { show: false } }),
+          { ...logAxis(`samples to ${sweep.level} (logarithmic)`), size: 62 },
+        ],
+        series: [{}, { scale: "y", paths: () => null, points: { show: false } }],
+        hooks: { draw: [(u) => pen(u, (ctx, box, ratio) => {
+          hits.length = 0;
+          const hit = (x, y, text) => hits.push({ x: (x - box.left) / ratio, y: (y - box.top) / ratio, text });
+          sweep.arms.forEach((arm, rank) => {
+            ctx.fillStyle = ctx.strokeStyle = colorOf(arm);
+            const shift = ((rank - (sweep.arms.length - 1) / 2) * 0.6) / sweep.arms.length;
+            let before = null;
+            arm.cells.forEach((cell, i) => {
+              if (!cell || !cell.summary) { before = null; return; }
+              const s = cell.summary, x = u.valToPos(i + shift, "x", true), y = (r) => u.valToPos(Math.max(1, r.n), "y", true);
+              ctx.globalAlpha = 0.45;
+              for (const run of cell.runs) {
+                symbol(ctx, run.to.open ? "arrow_up" : "circle", x, y(run.to), (run.to.open ? 3.5 : 2.4) * ratio);
+                hit(x, y(run.to), `${arm.label}, ${sweep.axis} ${sweep.values[i]}, seed ${run.seed}\n${run.to.open ? "not reached in " : ""}${count(run.to.n)} samples at rate ${cell.rate}`);
+              }
+              ctx.globalAlpha = 1;
+              if (before && !s.median.open) { ctx.lineWidth = 1.8 * ratio; ctx.beginPath(); ctx.moveTo(...before); ctx.lineTo(x, y(s.median)); ctx.stroke(); }
+              before = s.median.open ? null : [x, y(s.median)];
+              whisker(ctx, ratio, s, y, (v) => [x, v], [0, 1]);
+              if (!s.median.open) symbol(ctx, arm.shape, x, y(s.median), 4.6 * ratio);
+              hit(x, y(s.median), `${arm.label}, ${sweep.axis} ${sweep.values[i]}\n${summaryText(s)}\nbest rate ${cell.rate}`);
+            });
+          });
+        })] },
+      }, [[-0.5, sweep.values.length - 0.5], range], area);
+      hover(u.over, hits);
+      return u;
+    });
+  }
+
+  // ---- page -------------------------------------------------------------------------------------------------------
+  for (const button of document.querySelectorAll("[data-copy]"))
+    button.addEventListener("click", async () => {
+      const source = $(button.dataset.copy);
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+        button.textContent = "Copied";
+      } catch {
+        // Not every way of opening a file allows it: select the text instead.
+        getSelection().selectAllChildren(source);
+        button.textContent = "Selected: press Ctrl+C";
+      }
+      setTimeout(() => { button.textContent = "Copy"; }, 2500);
+    });
+
+  const present = (id, draw) => { const node = $(id); if (node) draw(node); };
+  present("accuracy-chart", accuracyChart);
+  present("correlation-charts", correlationCharts);
+  present("samples-chart", samplesChart);
+  for (const node of document.querySelectorAll("[data-sweep]")) sweepChart(node, data.sweeps[Number(node.dataset.sweep)]);
+
+  let timer = 0, width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return;
+    width = innerWidth;
+    clearTimeout(timer);
+    timer = setTimeout(redrawAll, 120);
+  });
+  dark.addEventListener("change", redrawAll);
+  // Ink on paper, whatever the screen's theme.
+  addEventListener("beforeprint", () => { root.classList.add("force-light"); redrawAll(); });
+  addEventListener("afterprint", () => { root.classList.remove("force-light"); redrawAll(); });
+  // uPlot paints in a microtask: ready once the first frame is out.
+  requestAnimationFrame(() => setTimeout(() => { if (!root.dataset.ready) root.dataset.ready = "true"; }, 0));
+})();

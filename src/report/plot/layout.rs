@@ -1,0 +1,200 @@
+//! Where everything goes, in points; both backends draw from the same layout.
+
+use super::axis::{Scale, Ticks};
+use super::font::{text_width, wrap};
+use super::{Figure, Interval, Mark, Panel, PlotError, Series};
+
+pub(super) const TITLE: f64 = 15.0;
+pub(super) const BODY: f64 = 11.0;
+pub(super) const TITLE_LINE: f64 = 21.0;
+pub(super) const BODY_LINE: f64 = 15.5;
+pub(super) const LEGEND_LINE: f64 = 18.0;
+/// Room for the sample of line or symbol before a legend text.
+pub(super) const LEGEND_GLYPH: f64 = 30.0;
+const MARGIN: f64 = 14.0;
+/// The last tick's text is centred on the right end of the axis and needs half its width beyond it.
+const RIGHT_MARGIN: f64 = 28.0;
+const GAP: f64 = 12.0;
+
+/// A text line and where its left end and middle are.
+pub(super) struct TextLine {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) size: f64,
+    pub(super) muted: bool,
+    pub(super) text: String,
+}
+
+pub(super) struct LegendEntry<'a> {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) series: &'a Series,
+}
+
+pub(super) struct PanelBox<'a> {
+    pub(super) panel: &'a Panel,
+    /// Left, top, width, height, tick labels and axis titles included.
+    pub(super) area: [f64; 4],
+    pub(super) x: Ticks,
+    pub(super) y: Ticks,
+    pub(super) x_label_height: f64,
+    pub(super) y_label_width: f64,
+}
+
+pub(super) struct Layout<'a> {
+    pub(super) size: [f64; 2],
+    pub(super) lines: Vec<TextLine>,
+    pub(super) panels: Vec<PanelBox<'a>>,
+    pub(super) legend: Vec<LegendEntry<'a>>,
+}
+
+/// Computes the layout, or says what is wrong with the figure.
+pub(super) fn layout(figure: &Figure) -> Result<Layout<'_>, PlotError> {
+    let refuse = |reason| PlotError::Shape { figure: figure.title.clone(), reason };
+    if figure.panels.is_empty() {
+        return Err(refuse("it has no panel"));
+    }
+    if !(320.0..=4000.0).contains(&figure.width) {
+        return Err(refuse("its width must be between 320 and 4000 points"));
+    }
+    if figure.panels.iter().any(|p| !(40.0..=4000.0).contains(&p.height)) {
+        return Err(refuse("the height of a panel must be between 40 and 4000 points"));
+    }
+    let mut lines = Vec::new();
+    let mut top = MARGIN;
+    let text_room = figure.width - 2.0 * MARGIN;
+    let mut block = |top: &mut f64, text: &str, size: f64, line: f64, muted: bool| {
+        for text in wrap(text, size, text_room) {
+            lines.push(TextLine { x: MARGIN, y: *top + line / 2.0, size, muted, text });
+            *top += line;
+        }
+    };
+    block(&mut top, &figure.title, TITLE, TITLE_LINE, false);
+    block(&mut top, &figure.subtitle, BODY, BODY_LINE, true);
+    top += 6.0;
+
+    let mut panels: Vec<PanelBox> = figure
+        .panels
+        .iter()
+        .map(|panel| PanelBox {
+            panel,
+            area: [0.0; 4],
+            x: x_ticks(panel, figure.width),
+            y: y_ticks(panel),
+            x_label_height: if panel.x.label.is_empty() { 22.0 } else { 40.0 },
+            y_label_width: 0.0,
+        })
+        .collect();
+    // One width for all panels, so that their x axes line up.
+    let label_width = panels.iter().map(y_label_width).fold(0.0, f64::max).min(figure.width * 0.4);
+    for boxed in &mut panels {
+        if !boxed.panel.title.is_empty() {
+            block(&mut top, &boxed.panel.title, BODY, BODY_LINE, false);
+            top += 3.0;
+        }
+        let height = boxed.panel.height + boxed.x_label_height;
+        boxed.area = [MARGIN, top, figure.width - MARGIN - RIGHT_MARGIN, height];
+        boxed.y_label_width = label_width;
+        let room = boxed.area[2] - label_width;
+        if let Scale::Categories(names) = &boxed.panel.x.scale {
+            let slot = room / names.len().max(1) as f64 - 6.0;
+            boxed.x.labels.iter_mut().for_each(|(_, text)| *text = shortened(text, slot));
+        }
+        if matches!(boxed.panel.y.scale, Scale::Categories(_)) {
+            let title = if boxed.panel.y.label.is_empty() { 0.0 } else { 20.0 };
+            boxed
+                .y
+                .labels
+                .iter_mut()
+                .for_each(|(_, text)| *text = shortened(text, label_width - title - 9.0));
+        }
+        top += height + GAP;
+    }
+
+    let (legend, after) = legend(figure, MARGIN + label_width.min(60.0), top);
+    top = after;
+    for note in &figure.notes {
+        block(&mut top, note, BODY, BODY_LINE, true);
+    }
+    Ok(Layout { size: [figure.width, (top + MARGIN - 4.0).ceil()], lines, panels, legend })
+}
+
+fn legend<'a>(figure: &'a Figure, left: f64, top: f64) -> (Vec<LegendEntry<'a>>, f64) {
+    let mut entries: Vec<&Series> = Vec::new();
+    for series in figure.panels.iter().flat_map(|panel| &panel.series) {
+        if !series.label.is_empty() && !entries.iter().any(|e| e.label == series.label) {
+            entries.push(series);
+        }
+    }
+    if entries.is_empty() {
+        return (Vec::new(), top);
+    }
+    // Columns of equal width read better than ragged rows.
+    let widest = entries.iter().map(|s| text_width(&s.label, BODY)).fold(0.0, f64::max);
+    let column = widest + LEGEND_GLYPH + 18.0;
+    let columns = (((figure.width - MARGIN - left + 18.0) / column).floor() as usize).clamp(1, entries.len());
+    let rows = entries.len().div_ceil(columns);
+    let placed = entries
+        .iter()
+        .enumerate()
+        .map(|(i, series)| LegendEntry {
+            x: left + (i / rows) as f64 * column,
+            y: top + ((i % rows) as f64 + 0.5) * LEGEND_LINE,
+            series,
+        })
+        .collect();
+    (placed, top + rows as f64 * LEGEND_LINE + 6.0)
+}
+
+fn y_label_width(boxed: &PanelBox) -> f64 {
+    let ticks = boxed.y.labels.iter().map(|(_, text)| text_width(text, BODY)).fold(0.0, f64::max);
+    ticks + 12.0 + if boxed.panel.y.label.is_empty() { 0.0 } else { 20.0 }
+}
+
+fn shortened(text: &str, room: f64) -> String {
+    if text_width(text, BODY) <= room {
+        return text.to_owned();
+    }
+    let mut kept: Vec<char> = text.chars().collect();
+    while !kept.is_empty() && text_width(&(kept.iter().collect::<String>() + "…"), BODY) > room {
+        kept.pop();
+    }
+    kept.into_iter().collect::<String>() + "…"
+}
+
+fn x_ticks(panel: &Panel, width: f64) -> Ticks {
+    let values = panel.series.iter().flat_map(|s| extent(&s.mark).0);
+    panel.x.resolve(values, ((width - 100.0) / 75.0) as usize, false)
+}
+
+fn y_ticks(panel: &Panel) -> Ticks {
+    let flip = matches!(panel.y.scale, Scale::Categories(_));
+    let values = panel.series.iter().flat_map(|s| extent(&s.mark).1);
+    panel.y.resolve(values, (panel.height / 42.0).clamp(2.0, 10.0) as usize, flip)
+}
+
+/// All x and all y values a mark needs room for.
+fn extent(mark: &Mark) -> (Vec<f64>, Vec<f64>) {
+    use super::Direction::{X, Y};
+    let pairs = |points: &[[f64; 2]]| points.iter().map(|p| (p[0], p[1])).unzip();
+    match mark {
+        Mark::Line { points, .. } | Mark::Dots { points, .. } => pairs(points),
+        Mark::Band { points } => {
+            (points.iter().map(|p| p[0]).collect(), points.iter().flat_map(|p| [p[1], p[2]]).collect())
+        }
+        Mark::Intervals { spans, along, .. } => {
+            let ends: Vec<f64> = spans.iter().flat_map(|s: &Interval| [s.low, s.high]).collect();
+            let at: Vec<f64> = spans.iter().map(|s| s.at).collect();
+            if *along == X { (ends, at) } else { (at, ends) }
+        }
+        Mark::Bars { bars, thickness, along } => {
+            let at = bars.iter().flat_map(|b| [b[0] - thickness / 2.0, b[0] + thickness / 2.0]).collect();
+            let value = bars.iter().flat_map(|b| [0.0, b[1]]).collect();
+            if *along == X { (value, at) } else { (at, value) }
+        }
+        Mark::Rule { at, along: X, .. } => (vec![], vec![*at]),
+        Mark::Rule { at, along: Y, .. } => (vec![*at], vec![]),
+        Mark::Region { from, to } => (vec![*from, *to], vec![]),
+        Mark::Text { at, .. } => (vec![at[0]], vec![at[1]]),
+    }
+}

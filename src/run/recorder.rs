@@ -1,0 +1,109 @@
+//! Keeps a run's records in its folder and tells the observer.
+
+use super::experiment::Observer;
+use super::folder::{RunFolder, RunFolderError};
+use super::gather::Status;
+use super::run_spec::RunSpec;
+use crate::checkpoint::Metadata;
+use crate::engine::cpu::Mlp;
+use crate::model::MlpParams;
+use crate::train::group::{Metric, Outcome, RecordError, Recorder, State};
+use serde::{Deserialize, Serialize};
+
+/// `run.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// How the run stands.
+    pub status: Status,
+    /// Why, where there is something to say.
+    pub reason: Option<String>,
+    /// curricle's version.
+    pub version: String,
+    /// Device and code path.
+    pub device: String,
+    /// Threads that train this model.
+    pub threads: usize,
+    /// Seconds of training, sessions added up.
+    pub wall_seconds: f64,
+}
+
+/// The recorder of one run; holds the folder's lock.
+pub struct FolderRecorder<'a> {
+    folder: RunFolder,
+    run: String,
+    seed: u64,
+    info: RunInfo,
+    observer: &'a dyn Observer,
+}
+
+impl<'a> FolderRecorder<'a> {
+    /// Begins or takes up the records of a run.
+    ///
+    /// # Errors
+    /// If `run.json` cannot be written.
+    pub fn new(
+        folder: RunFolder,
+        run: &RunSpec,
+        model: &Mlp,
+        threads: usize,
+        state: &State,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, RunFolderError> {
+        let info = RunInfo {
+            status: if state.finished { Status::Finished } else { Status::Running },
+            reason: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: format!("cpu: {}", model.path()),
+            threads,
+            wall_seconds: state.wall_seconds,
+        };
+        if !state.finished {
+            folder.write_run_json(&info)?;
+        }
+        Ok(Self { folder, run: run.run.to_owned(), seed: run.seed, info, observer })
+    }
+}
+
+impl Recorder for FolderRecorder<'_> {
+    fn metric(&mut self, metric: &Metric) -> Result<(), RecordError> {
+        self.folder.append_metric(metric)?;
+        self.observer.evaluated(&self.run, self.seed, metric);
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, step: u64, params: &MlpParams) -> Result<(), RecordError> {
+        self.folder.save_checkpoint(step, params, &Metadata::default())?;
+        Ok(())
+    }
+
+    fn save(&mut self, params: &MlpParams, state: &State) -> Result<(), RecordError> {
+        self.folder.save_resume(params, &serde_json::to_value(state)?)?;
+        Ok(())
+    }
+
+    fn progress(&mut self, step: u64) {
+        self.observer.progress(&self.run, self.seed, step);
+    }
+
+    fn ended(&mut self, outcome: &Outcome, state: &State) -> Result<(), RecordError> {
+        let status = Status::of(outcome);
+        if let Outcome::Diverged { after, by } = outcome {
+            let last = self.folder.checkpoints()?.pop();
+            self.info.reason = Some(format!(
+                "the training loss became NaN or infinite between steps {after} and {by}; {}",
+                match last {
+                    Some((_, path)) => format!("the last good checkpoint is {}", path.display()),
+                    None => "no checkpoint had been kept".to_owned(),
+                }
+            ));
+        }
+        // A finished run that is only looked at again keeps its file.
+        if status != Status::Finished || self.info.status != Status::Finished {
+            self.info.status = status;
+            self.info.wall_seconds = state.wall_seconds;
+            self.folder.write_run_json(&self.info)?;
+        }
+        self.observer.ended(&self.run, self.seed, status, self.info.reason.as_deref());
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! The network of the analysis: one hidden ReLU layer with a scalar output (the logit margin).
+
+use ndarray::{Array1, Array2, ArrayView1};
+
+use crate::error::{Result, TheoryError};
+
+/// `f(x) = sum_i a_i relu(<w_i, x> + b_i) + c`.
+///
+/// A two-logit classifier is brought to this form by taking the difference of its output rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReluNet {
+    w: Array2<f64>,
+    b: Array1<f64>,
+    a: Array1<f64>,
+    c: f64,
+}
+
+impl ReluNet {
+    /// `w` is `[m, d]`, `b` and `a` have length `m`. Errors: sizes that disagree, an empty layer, anything not finite.
+    ///
+    /// ```
+    /// use curricle_theory::net::ReluNet;
+    /// use ndarray::{array, Array1};
+    /// let net = ReluNet::new(array![[1.0, -1.0]], array![0.5], array![2.0], 0.0)?;
+    /// assert_eq!(net.evaluate(&[1.0, -1.0])?, 5.0);
+    /// assert!(ReluNet::new(array![[1.0, -1.0]], Array1::zeros(3), array![2.0], 0.0).is_err());
+    /// # Ok::<(), curricle_theory::TheoryError>(())
+    /// ```
+    pub fn new(w: Array2<f64>, b: Array1<f64>, a: Array1<f64>, output_bias: f64) -> Result<Self> {
+        if w.is_empty() {
+            return Err(TheoryError::Shape {
+                what: "hidden weights (must not be empty)",
+                expected: 1,
+                found: 0,
+            });
+        }
+        for (what, found) in [("hidden biases", b.len()), ("output weights", a.len())] {
+            if found != w.nrows() {
+                return Err(TheoryError::Shape { what, expected: w.nrows(), found });
+            }
+        }
+        if !w.iter().chain(&b).chain(&a).chain([&output_bias]).all(|v| v.is_finite()) {
+            return Err(TheoryError::NotFinite {
+                what: "a network weight",
+                instead: "use a checkpoint from before the divergence",
+            });
+        }
+        Ok(Self { w, b, a, c: output_bias })
+    }
+
+    /// Input dimension d.
+    pub fn dimension(&self) -> usize {
+        self.w.ncols()
+    }
+
+    /// Hidden width m.
+    pub fn width(&self) -> usize {
+        self.w.nrows()
+    }
+
+    /// Hidden weights `[m, d]`.
+    pub fn hidden(&self) -> &Array2<f64> {
+        &self.w
+    }
+
+    /// Hidden biases.
+    pub fn biases(&self) -> &Array1<f64> {
+        &self.b
+    }
+
+    /// Output weights.
+    pub fn output(&self) -> &Array1<f64> {
+        &self.a
+    }
+
+    /// Output bias.
+    pub fn output_bias(&self) -> f64 {
+        self.c
+    }
+
+    /// The logit margin at `x`. Errors when `x` has the wrong length.
+    pub fn evaluate(&self, x: &[f64]) -> Result<f64> {
+        self.check_dimension(x.len())?;
+        let z = self.w.dot(&ArrayView1::from(x)) + &self.b;
+        Ok(z.iter().zip(&self.a).map(|(z, a)| a * z.max(0.0)).sum::<f64>() + self.c)
+    }
+
+    /// `sum_i |a_i| (|w_i|_1 + |b_i|) + |c|`, an upper bound of `sup |f|` over the cube.
+    pub fn sup_bound(&self) -> f64 {
+        let norms = self.w.rows().into_iter().map(|r| r.iter().map(|v| v.abs()).sum::<f64>());
+        norms.zip(&self.b).zip(&self.a).map(|((w, b), a)| a.abs() * (w + b.abs())).sum::<f64>() + self.c.abs()
+    }
+
+    /// Copy with every hidden weight whose size is at most `relative` times the largest of its neuron set to zero.
+    ///
+    /// One repair of the heavy tail (module `recovery`): it removes the out-of-support weights a first gradient step leaves.
+    pub fn pruned(&self, relative: f64) -> Self {
+        let mut net = self.clone();
+        for mut row in net.w.rows_mut() {
+            let largest = row.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            row.iter_mut().filter(|v| v.abs() <= relative * largest).for_each(|v| *v = 0.0);
+        }
+        net
+    }
+
+    /// Copy with every hidden weight of size at most `negligible` set to zero.
+    pub(crate) fn thresholded(&self, negligible: f64) -> Self {
+        let mut net = self.clone();
+        net.w.iter_mut().filter(|v| v.abs() <= negligible).for_each(|v| *v = 0.0);
+        net
+    }
+
+    pub(crate) fn check_dimension(&self, found: usize) -> Result<()> {
+        if found != self.dimension() {
+            return Err(TheoryError::Shape {
+                what: "dimension of the network",
+                expected: self.dimension(),
+                found,
+            });
+        }
+        Ok(())
+    }
+}
