@@ -310,15 +310,18 @@ fn every_kernel_trains_ragged_shapes() {
             weight_decay,
         };
         let ce = Loss::CrossEntropy;
-        for case in [
-            case(7, 1, 2, 1, 70, ce, 0.0),
+        let cases = [
             case(33, 7, 8, 1, 70, ce, 0.0),
             case(32, 100, 2, 3, 40, ce, 0.01),
+            case(7, 1, 2, 1, 70, ce, 0.0),
             case(100, 129, 2, 1, 97, Loss::Hinge, 0.0),
             case(31, 31, 2, 1, 64, Loss::Correlation, 0.02),
             case(50, 40, 8, 32, 5, ce, 0.0),
-        ] {
-            against_cpu(device, &case, &DELAYED, KERNEL);
+        ];
+        // Compiling the kernels is nearly all of the time: the guarded mode gets the two most ragged cases.
+        let count = if device.options().checks == ShaderChecks::Checked { 2 } else { cases.len() };
+        for case in &cases[..count] {
+            against_cpu(device, case, &DELAYED, KERNEL);
         }
     });
 }

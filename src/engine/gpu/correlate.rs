@@ -89,7 +89,7 @@ pub fn correlations(
         return Err(GpuError::Refused("no such member or output".into()));
     }
     let side = d + 1;
-    let source = assemble(&[("D1", side)], &[wgsl!("correlate.wgsl")]);
+    let source = assemble(&[("D1", side)], &[include_str!("correlate.wgsl")]);
     let binds = [Bind::Uniform, Bind::Read, Bind::Write];
     let values = context.kernel("correlate", "values", &source, &binds)?;
     let pair_binds = [Bind::Uniform, Bind::Read, Bind::Read, Bind::Write];

@@ -18,7 +18,7 @@ pub struct Floor {
 /// # Errors
 /// If the device fails.
 pub fn floor(context: &GpuContext) -> Result<Floor, GpuError> {
-    let source = assemble(&[], &[wgsl!("floor.wgsl")]);
+    let source = assemble(&[], &[include_str!("floor.wgsl")]);
     let binds = [Bind::Uniform, Bind::Write];
     let word = context.storage("word", 4)?;
     let launch = |entry: &str, rounds: u32| -> Result<Launch, GpuError> {

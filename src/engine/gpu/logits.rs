@@ -178,7 +178,7 @@ fn tail(
         pad: [0; 3],
     })?;
     let binds = [Bind::Uniform, Bind::Read, Bind::Read, Bind::Write];
-    let kernel = context.kernel("logits", "run", &assemble(&[], &[wgsl!("logits.wgsl")]), &binds)?;
+    let kernel = context.kernel("logits", "run", &assemble(&[], &[include_str!("logits.wgsl")]), &binds)?;
     let groups = [tiles as u32, slices as u32, (place.models * rounds) as u32];
     launches.push(context.launch(&kernel, &binds, &[&forward, inputs, params, &partial], groups));
     let score = context.uniform(&Score {
@@ -191,7 +191,7 @@ fn tail(
         pad: [0; 2],
     })?;
     let binds = [Bind::Uniform, Bind::Read, Bind::Write];
-    let kernel = context.kernel("score", "gather", &assemble(&[], &[wgsl!("score.wgsl")]), &binds)?;
+    let kernel = context.kernel("score", "gather", &assemble(&[], &[include_str!("score.wgsl")]), &binds)?;
     let items = place.models * place.part * classes;
     let groups = grid(items.div_ceil(64) as u32);
     launches.push(context.launch(&kernel, &binds, &[&score, &partial, &out.values], groups));
@@ -215,7 +215,7 @@ pub(super) fn right_answers(
         pad: [0; 2],
     })?;
     let binds = [Bind::Uniform, Bind::Read, Bind::Read, Bind::Write];
-    let kernel = context.kernel("score", "count", &assemble(&[], &[wgsl!("score.wgsl")]), &binds)?;
+    let kernel = context.kernel("score", "count", &assemble(&[], &[include_str!("score.wgsl")]), &binds)?;
     let groups = grid((logits.models * samples.count).div_ceil(64) as u32);
     let buffers = [&score, &logits.values, labels_of(samples)?, &right];
     context.submit(&[context.launch(&kernel, &binds, &buffers, groups)]);

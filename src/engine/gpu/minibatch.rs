@@ -50,7 +50,7 @@ pub(super) fn product(
     mask: Option<&wgpu::Buffer>,
     rates: Option<&wgpu::Buffer>,
 ) -> Result<Launch, GpuError> {
-    let source = assemble(&[("MODE", mode as usize)], &[wgsl!("matmul.wgsl")]);
+    let source = assemble(&[("MODE", mode as usize)], &[include_str!("matmul.wgsl")]);
     let kernel = context.kernel("matmul", "multiply", &source, &PRODUCT)?;
     let uniform = context.uniform(shape)?;
     let table = context.step_table()?;
@@ -99,7 +99,7 @@ pub(super) fn train(
     let ends =
         [Bind::Uniform, Bind::Moving(16), Bind::Read, Bind::Write, Bind::Read, Bind::Read, Bind::Write];
     let constants = [("D", shape.d), ("D1", shape.d + 1), ("WORDS", words(shape.d)), ("C", shape.classes)];
-    let source = assemble(&constants, &[wgsl!("minibatch.wgsl"), wgsl!("loss.wgsl")]);
+    let source = assemble(&constants, &[include_str!("minibatch.wgsl"), include_str!("loss.wgsl")]);
     let table = context.step_table()?;
     let steps = job.samples / batch;
     let mut pipeline = Pipeline::default();

@@ -5,13 +5,6 @@
 //! the CPU engine. A kernel `name.wgsl` lies beside the `name.rs` that launches it; `philox.wgsl`, `reduce.wgsl`,
 //! `loss.wgsl` and `delayed.wgsl` are shared by several kernels.
 
-/// A shader file beside this one.
-macro_rules! wgsl {
-    ($file:literal) => {
-        &*std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/gpu/", $file)).unwrap()
-    };
-}
-
 pub mod cache;
 pub mod context;
 pub mod correlate;

@@ -62,10 +62,10 @@ pub(super) fn train(
     let mut source = assemble(
         &constants(layout, batch, threads(context, m)),
         &[
-            wgsl!("delayed.wgsl"),
-            wgsl!("reduce.wgsl"),
-            wgsl!("loss.wgsl"),
-            wgsl!("narrow.wgsl"),
+            include_str!("delayed.wgsl"),
+            include_str!("reduce.wgsl"),
+            include_str!("loss.wgsl"),
+            include_str!("narrow.wgsl"),
         ],
     );
     source.push_str(&format!("const SHARED: bool = {shared};\n"));

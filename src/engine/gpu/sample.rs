@@ -51,7 +51,7 @@ fn launch(
     labels: &wgpu::Buffer,
     items: usize,
 ) -> Result<Launch, GpuError> {
-    let source = assemble(&[], &[wgsl!("philox.wgsl"), wgsl!("sample.wgsl")]);
+    let source = assemble(&[], &[include_str!("philox.wgsl"), include_str!("sample.wgsl")]);
     let kernel = context.kernel("sample", entry, &source, &BINDS)?;
     let uniform = context.uniform(draw)?;
     Ok(context.launch(&kernel, &BINDS, &[&uniform, masks, bits, labels], grid(items.div_ceil(64) as u32)))
@@ -204,7 +204,7 @@ impl Blocks {
     pub fn new(d: usize) -> Self {
         let constants =
             [("D", d), ("D1", d + 1), ("WORDS", words(d)), ("BLOCK_WORDS", block_words(d) as usize)];
-        Self { source: assemble(&constants, &[wgsl!("block.wgsl")]) }
+        Self { source: assemble(&constants, &[include_str!("block.wgsl")]) }
     }
 
     fn launch(

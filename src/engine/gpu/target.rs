@@ -106,7 +106,7 @@ impl GpuTargets {
         })?;
         let binds = [Bind::Uniform, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
         let kernel =
-            context.kernel("target", "make", &assemble(&[], &[wgsl!("target.wgsl")]), &binds)?;
+            context.kernel("target", "make", &assemble(&[], &[include_str!("target.wgsl")]), &binds)?;
         let buffers = [&uniform, &logits.values, labels_of(samples)?, &mix, &values];
         context.submit(&[context.launch(&kernel, &binds, &buffers, grid(count.div_ceil(64) as u32))]);
         Ok(Self { loss: spec.loss, width, count, values })

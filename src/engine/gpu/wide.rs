@@ -38,10 +38,10 @@ pub(super) fn train(
     let source = assemble(
         &constants,
         &[
-            wgsl!("delayed.wgsl"),
-            wgsl!("reduce.wgsl"),
-            wgsl!("loss.wgsl"),
-            wgsl!("wide.wgsl"),
+            include_str!("delayed.wgsl"),
+            include_str!("reduce.wgsl"),
+            include_str!("loss.wgsl"),
+            include_str!("wide.wgsl"),
         ],
     );
     let binds = [
