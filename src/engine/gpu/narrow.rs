@@ -1,4 +1,7 @@
 //! Narrow students: one workgroup each, whole blocks of steps inside a dispatch (`narrow.wgsl`).
+//!
+//! Dispatches are cut by measured time, and where one ends does not change a bit: it applies its last block, and the next one
+//! starts from the same stored weights.
 
 use super::context::{Bind, GpuContext, Launch, Pacer, Pipeline, grid};
 use super::layout::Layout;
