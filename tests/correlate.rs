@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-fn model(params: &MlpParams) -> Mlp {
+fn on_cpu(params: &MlpParams) -> Mlp {
     Mlp::new(params, CpuOptions::default())
 }
 
@@ -82,7 +82,7 @@ fn measure(model: &dyn LogitModel, monomials: &Monomials, request: &Request) -> 
 fn sampled_correlations_match_a_slow_computation() {
     // 20,000 samples: one full chunk, a partial one, and a partial word.
     let (d, n, classes) = (70, 20_001usize, 3);
-    let model = model(&mlp(d, &[12, 9], classes, 4.0));
+    let model = on_cpu(&mlp(d, &[12, 9], classes, 4.0));
     let support = KnownSupport::new(d, &[vec![1, 33, 64], vec![69, 2, 5]]).unwrap();
     let mut sets: Vec<Vec<usize>> = Monomials::select(d, Some(&support), &[1, 2, 3], 7, 1)
         .unwrap()
@@ -96,7 +96,7 @@ fn sampled_correlations_match_a_slow_computation() {
     let samples = Samples::random(d, 11, Stream::new(Purpose::Probe, 0), 0, n);
     let signs = samples.to_signs();
     let mut logits = vec![0.0; n * classes];
-    model.logits(&samples, &mut logits).unwrap();
+    model.logits(&samples, &mut logits);
     for statistic in [Statistic::Probability, Statistic::Margin, Statistic::Argmax] {
         let found = measure(&model, &monomials, &request(statistic, random(n as u64)));
         let p: Vec<f64> = logits.chunks(classes).map(|z| statistic.of(z, 1)).collect();
@@ -125,7 +125,7 @@ fn sampled_correlations_match_a_slow_computation() {
 #[test]
 fn exact_and_sampled_agree_within_the_standard_error() {
     let d = 13;
-    let model = model(&mlp(d, &[20], 2, 3.0));
+    let model = on_cpu(&mlp(d, &[20], 2, 3.0));
     let monomials = Monomials::select(d, None, &[1, 2, 3], 0, 0).unwrap();
     let task = BooleanTask::parity(d, 3, &Support::First).unwrap();
     for statistic in [Statistic::Probability, Statistic::Margin, Statistic::Argmax] {
@@ -153,12 +153,12 @@ fn exact_and_sampled_agree_within_the_standard_error() {
 #[test]
 fn exact_correlations_match_the_definition() {
     let d = 6;
-    let model = model(&mlp(d, &[5], 2, 5.0));
+    let model = on_cpu(&mlp(d, &[5], 2, 5.0));
     let monomials = Monomials::select(d, None, &[1, 2, 3, 4, 5], 0, 0).unwrap();
     let found = measure(&model, &monomials, &request(Statistic::Probability, Sampling::Exact));
     let samples = Samples::from_bits(d, (0..64).collect());
     let mut logits = vec![0.0; 128];
-    model.logits(&samples, &mut logits).unwrap();
+    model.logits(&samples, &mut logits);
     let signs = samples.to_signs();
     for c in &found.coefficients {
         let slow: f64 = (0..64)
@@ -175,7 +175,7 @@ fn exact_correlations_match_the_definition() {
 fn known_functions_have_their_known_coefficients() {
     let d = 20;
     // margin = 0.75 x_7 + 0.5: coefficient 0.75 at {7}, 0 elsewhere; probability: (s(1.25) - s(-0.25)) / 2.
-    let model = model(&coordinate_net(d, 7, 0.75, 0.5));
+    let model = on_cpu(&coordinate_net(d, 7, 0.75, 0.5));
     let monomials = Monomials::select(d, None, &[1, 2], 0, 0).unwrap();
     let sigmoid = |z: f64| 1.0 / (1.0 + (-z).exp());
     let argmax = 0.5; // predicts 1 where x_7 = +1
@@ -196,7 +196,7 @@ fn known_functions_have_their_known_coefficients() {
     }
     // margin = chi_S: 1 at S, exactly 0 elsewhere, and the accuracy of the opposite label convention.
     let set = [3usize, 4, 9, 19];
-    let model = model(&parity_net(d, &set));
+    let model = on_cpu(&parity_net(d, &set));
     let monomials = Monomials::select(d, None, &[3, 4], 0, 0).unwrap();
     let task = BooleanTask::parity(d, 4, &Support::Given(set.to_vec())).unwrap();
     let exact = request(Statistic::Margin, Sampling::Exact);
@@ -214,7 +214,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let model = model(&mlp(d, &[30], 2, 2.0));
+            let model = on_cpu(&mlp(d, &[30], 2, 2.0));
             measure(&model, &monomials, &request(Statistic::Probability, random(40_000)))
         })
     };

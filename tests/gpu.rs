@@ -1,11 +1,13 @@
 //! The GPU engine against the CPU engine, on every adapter of this machine and in both shader modes.
 //!
-//! `CURRICLE_EXPECT_ADAPTERS=vulkan,gl` (set in CI) makes a missing backend a failure; otherwise what is present is tested.
+//! `CURRICLE_EXPECT_ADAPTERS=vulkan,gl` makes a missing backend a failure; otherwise what is present is tested.
 //! Tests take turns on the device, and one that hangs fails after a time limit.
 //!
 //! Both software adapters come from Mesa; on Debian: `libvulkan1 mesa-vulkan-drivers` for Vulkan, `libegl1 libegl-mesa0
 //! libgl1-mesa-dri` for GL, which needs no display (a note about XDG_RUNTIME_DIR is harmless). Nearly all of the time goes into
 //! compiling kernels; Mesa keeps them in its shader cache for the next run.
+
+#![cfg(feature = "gpu")]
 
 use curricle::distill::target;
 use curricle::engine::cpu::{CpuOptions, Mlp, PlainMlp};

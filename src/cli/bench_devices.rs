@@ -29,8 +29,13 @@ pub struct BenchDevicesArgs {
     #[arg(long)]
     pub all_devices: bool,
     /// One adapter (auto, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER, gpu:PART-OF-NAME)
-    #[arg(long, value_name = "DEVICE", default_value_t, conflicts_with = "all_devices")]
-    pub device: DeviceChoice,
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        conflicts_with = "all_devices",
+        required_unless_present = "all_devices"
+    )]
+    pub device: Option<DeviceChoice>,
     /// Seconds per measurement
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub seconds: f64,
@@ -100,7 +105,7 @@ pub fn run(args: &BenchDevicesArgs) -> anyhow::Result<()> {
     let chosen = if args.all_devices {
         adapters()
     } else {
-        match args.device.resolve()? {
+        match args.device.clone().unwrap_or_default().resolve()? {
             ResolvedDevice::Gpu(entry) => vec![*entry],
             ResolvedDevice::Cpu => {
                 return Err(super::Usage(

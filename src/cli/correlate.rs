@@ -1,8 +1,8 @@
 //! `curricle correlate`: correlations of checkpoints with monomials.
 
-mod arguments;
+pub(super) mod arguments;
 mod output;
-mod sources;
+pub(super) mod sources;
 
 use super::Usage;
 use crate::engine::cpu::{CpuOptions, Mlp};

@@ -1,10 +1,15 @@
 //! The command line: one file per subcommand, each parse -> resolve -> call the library -> print.
 
+pub mod bench;
+#[cfg(feature = "gpu")]
 pub mod bench_devices;
 pub mod correlate;
+#[cfg(feature = "gpu")]
 pub mod devices;
 pub mod progress;
+pub mod report;
 pub mod run;
+pub mod theory;
 pub mod transfer;
 
 use clap::Parser;
@@ -29,10 +34,13 @@ Every command has --json: one object on stdout; everything else goes to stderr."
 enum Command {
     Run(run::RunArgs),
     Correlate(correlate::CorrelateArgs),
+    Bench(bench::BenchArgs),
+    #[cfg(feature = "gpu")]
     Devices(devices::DevicesArgs),
-    Bench(bench_devices::BenchDevicesArgs),
+    Report(report::ReportArgs),
     Import(transfer::ImportArgs),
     Export(transfer::ExportArgs),
+    Theory(theory::TheoryArgs),
 }
 
 /// A wrong argument or specification: exit code 2.
@@ -59,10 +67,13 @@ pub fn main() -> ExitCode {
     let result = match &command {
         Command::Run(args) => run::run(args),
         Command::Correlate(args) => correlate::run(args),
+        Command::Bench(args) => bench::run(args),
+        #[cfg(feature = "gpu")]
         Command::Devices(args) => devices::run(args),
-        Command::Bench(args) => bench_devices::run(args),
+        Command::Report(args) => report::run(args).and_then(|text| Ok(print(&(text + "\n"))?)),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),
+        Command::Theory(args) => theory::run(args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {

@@ -133,7 +133,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
 }
 
 /// The first Ctrl-C asks for a polite end; the second ends at once (run folders survive that too).
-fn handle_interrupts(cancel: &Arc<AtomicBool>) -> Result<()> {
+pub(super) fn handle_interrupts(cancel: &Arc<AtomicBool>) -> Result<()> {
     let cancel = cancel.clone();
     ctrlc::set_handler(move || {
         if cancel.swap(true, Ordering::Relaxed) {

@@ -1,7 +1,9 @@
-//! Who computes: the CPU engine and the GPU engine.
+//! Who computes: the CPU engine and, with the feature `gpu`, the GPU engine.
 
 pub mod cpu;
+#[cfg(feature = "gpu")]
 pub mod device;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 
 use crate::model::loss::Loss;

@@ -3,7 +3,7 @@
 use super::data::{Arm, CurvePoint, RunCurve};
 use super::stats;
 
-/// Median accuracy over the runs of an arm, at every sample count at which any run was evaluated.
+/// Median accuracy (of an even number of runs the lower middle one) over an arm, at every sample count at which any run was evaluated.
 ///
 /// Between evaluations a run counts with its last value; a run that stopped early (usually because it had reached its
 /// goal) keeps its last value to the right end, since leaving it out would turn the median into one over the slow runs.
@@ -22,7 +22,7 @@ pub fn median_curve(arm: &Arm) -> Vec<[f64; 2]> {
             }
             values.extend(next.checked_sub(1).map(|i| run.points[i].accuracy));
         }
-        curve.extend(stats::median(&mut values).map(|m| [samples as f64, m]));
+        curve.extend(stats::lower_median(&mut values).map(|m| [samples as f64, m]));
     }
     curve
 }

@@ -20,6 +20,7 @@ pub mod plot;
 pub mod stats;
 
 use data::ReportData;
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
 /// What [`write`] wrote.
@@ -94,13 +95,16 @@ pub fn write(data: &ReportData, dir: &Path) -> Result<ReportPaths, ReportError> 
         Ok(()) => Ok(path),
         Err(source) => Err(ReportError::Write { path, source }),
     };
-    let json = put(dir.join("data.json"), &serde_json::to_vec_pretty(data)?)?;
+    let json = put(dir.join("data.json"), &serde_json::to_vec(data)?)?;
     let drawn = figures::all(data);
-    let mut paths = Vec::with_capacity(2 * drawn.len());
-    for (name, figure) in &drawn {
-        paths.push(put(folder.join(format!("{name}.svg")), figure.to_svg()?.as_bytes())?);
-        paths.push(put(folder.join(format!("{name}.png")), &figure.to_png(PNG_SCALE)?)?);
-    }
+    let files: Result<Vec<[PathBuf; 2]>, ReportError> = drawn
+        .par_iter()
+        .map(|(name, figure)| {
+            let svg = put(folder.join(format!("{name}.svg")), figure.to_svg()?.as_bytes())?;
+            Ok([svg, put(folder.join(format!("{name}.png")), &figure.to_png(PNG_SCALE)?)?])
+        })
+        .collect();
+    let paths = files?.concat();
     let page = html::page(data, &drawn)?;
     let html = put(dir.join("report.html"), page.as_bytes())?;
     Ok(ReportPaths { html, data: json, figures: paths })

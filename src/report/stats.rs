@@ -120,12 +120,13 @@ pub fn summarize(runs: &[Reach]) -> Option<Summary> {
     })
 }
 
-/// Median of finite values; `None` when there are none. For accuracies, which are never censored.
-pub fn median(values: &mut Vec<f64>) -> Option<f64> {
+/// Median of the finite values, of an even number the lower middle one; `None` when there are none. For accuracies:
+/// the mean of the middle two would invent a plateau at 75% wherever half of the runs have jumped and half have not.
+pub fn lower_median(values: &mut Vec<f64>) -> Option<f64> {
     values.retain(|v| v.is_finite());
     values.sort_by(f64::total_cmp);
     let n = values.len();
-    (n > 0).then(|| (values[(n - 1) / 2] + values[n / 2]) / 2.0)
+    (n > 0).then(|| values[(n - 1) / 2])
 }
 
 #[cfg(test)]
@@ -190,6 +191,12 @@ mod tests {
         assert_eq!(s.median, Beyond(20.0), "two of three true counts are at least 20");
         let even = summarize(&[At(20.0), Beyond(30.0)]).unwrap();
         assert_eq!(even.median, Beyond(25.0));
+    }
+
+    #[test]
+    fn the_lower_median_is_a_value_that_occurred() {
+        assert_eq!(lower_median(&mut vec![1.0, f64::NAN, 0.5, 1.0, 0.5]), Some(0.5));
+        assert_eq!(lower_median(&mut vec![f64::NAN]), None);
     }
 
     #[test]

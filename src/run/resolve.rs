@@ -343,8 +343,8 @@ mod tests {
         assert_eq!(stages(100, 4.0, 4), [(3, 100), (7, 100)]);
         // Half the batch: twice the steps for the same samples.
         assert_eq!(stages(200, 1.0, 2), (0..8).map(|i| (i, 200)).collect::<Vec<_>>());
-        // Intervals shorter than the checkpoints are apart.
-        assert_eq!(stages(50, 1.0, 4)[..2], [(0, 100), (1, 100)]);
+        // Intervals shorter than the checkpoints are apart: the closest, the earlier one of two.
+        assert_eq!(stages(50, 1.0, 4)[..2], [(0, 150), (1, 100)]);
     }
 
     #[test]

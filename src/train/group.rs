@@ -170,11 +170,14 @@ pub enum TrainError {
 /// Samples per chunk, about.
 const CHUNK: u64 = 8192;
 
+/// Logits of one checkpoint: empty until whoever holds the lock has computed them.
+type Slot = Arc<Mutex<Option<Arc<Vec<f32>>>>>;
+
 /// Logits of teacher checkpoints on the current chunk, each computed once.
 struct ChunkLogits<'a> {
     teacher: Option<&'a TeacherPool>,
     samples: &'a Samples,
-    ready: Mutex<HashMap<usize, Arc<Mutex<Option<Arc<Vec<f32>>>>>>>,
+    ready: Mutex<HashMap<usize, Slot>>,
 }
 
 impl ChunkLogits<'_> {

@@ -77,6 +77,43 @@ pub fn power_law(points: &[(f64, f64)], confidence: f64) -> Result<PowerLaw> {
     })
 }
 
+/// The factor `c` in `measured = c * order`, with its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct FittedConstant {
+    /// Geometric mean of `measured / order`.
+    pub constant: f64,
+    /// t-interval on the logarithms; `None` with a single point.
+    pub interval: Option<Interval>,
+}
+
+/// Fits the constant of a known order of growth to pairs `(order, measured)`.
+pub fn fitted_constant(points: &[(f64, f64)], confidence: f64) -> Result<FittedConstant> {
+    check_unit("confidence", confidence)?;
+    let positive = |v: f64| v > 0.0 && v.is_finite();
+    if points.is_empty() || points.iter().any(|p| !positive(p.0) || !positive(p.1)) {
+        return out_of_range(
+            "points",
+            format!("{points:?}"),
+            "at least one pair of positive finite numbers",
+            "drop the points that were not reached",
+        );
+    }
+    let logs: Vec<f64> = points.iter().map(|p| p.1.ln() - p.0.ln()).collect();
+    let n = logs.len() as f64;
+    let mean = logs.iter().sum::<f64>() / n;
+    let mut interval = None;
+    if logs.len() > 1 {
+        let sd = (logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+        let t = StudentsT::new(0.0, 1.0, n - 1.0)
+            .map_err(|e| TheoryError::Linalg(e.to_string()))?
+            .inverse_cdf(0.5 + confidence / 2.0);
+        let half = t * sd / n.sqrt();
+        let ends = Interval { low: (mean - half).exp(), high: (mean + half).exp() };
+        interval = ends.high.is_finite().then_some(ends);
+    }
+    Ok(FittedConstant { constant: crate::error::finite("the fitted constant", mean.exp())?, interval })
+}
+
 /// Percentile bootstrap of the slope: per `x`, resample the seeds' values with replacement, take the median, fit; `resamples` times.
 ///
 /// Use it when each `x` has several seeds: it sees the spread between seeds, which the t-interval over few points does not.

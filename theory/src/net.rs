@@ -16,7 +16,7 @@ pub struct ReluNet {
 }
 
 impl ReluNet {
-    /// `w` is `[m, d]`, `b` and `a` have length `m`. Errors: sizes that disagree, an empty layer, anything not finite.
+    /// `w` is `[m, d]`, `b` and `a` have length `m`. Errors: sizes that disagree, an empty layer, anything not finite or above 1e15.
     ///
     /// ```
     /// use curricle_theory::net::ReluNet;
@@ -39,9 +39,11 @@ impl ReluNet {
                 return Err(TheoryError::Shape { what, expected: w.nrows(), found });
             }
         }
-        if !w.iter().chain(&b).chain(&a).chain([&output_bias]).all(|v| v.is_finite()) {
+        // Far beyond any trained weight, and far enough from overflow for every sum and square in this crate.
+        let sane = |v: &f64| v.abs() <= 1e15;
+        if !w.iter().chain(&b).chain(&a).chain([&output_bias]).all(sane) {
             return Err(TheoryError::NotFinite {
-                what: "a network weight",
+                what: "a network weight (or above 1e15)",
                 instead: "use a checkpoint from before the divergence",
             });
         }

@@ -4,7 +4,7 @@ use super::Usage;
 use crate::checkpoint;
 use crate::model::MlpParams;
 use crate::probe::Evaluation;
-use crate::run::folder::{RunView, open_read_only};
+use crate::run::folder::{RunFolderError, RunView, open_read_only};
 use crate::task::BooleanTask;
 use crate::task::boolean::Support;
 use anyhow::{Context, Result, bail};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint file.
-pub(super) struct Source {
+pub(in crate::cli) struct Source {
     pub path: PathBuf,
     /// Index of the run folder among the arguments that it came from.
     pub run: Option<usize>,
@@ -22,24 +22,27 @@ pub(super) struct Source {
 
 /// The task of a run and the file that says so.
 #[derive(Clone)]
-pub(super) struct SpecTask {
+pub(in crate::cli) struct SpecTask {
     pub task: BooleanTask,
     pub path: PathBuf,
 }
 
 /// A run folder.
-pub(super) struct Run {
+pub(in crate::cli) struct Run {
     pub path: PathBuf,
     pub evaluations: Vec<Evaluation>,
 }
 
 /// The checkpoints that `paths` name: files, and run folders with all their checkpoints by step.
-pub(super) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
+pub(in crate::cli) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
     let (mut sources, mut runs) = (Vec::new(), Vec::new());
     for path in paths {
         if path.is_dir() {
             let task = task_of(path)?;
-            let view = open_read_only(path)?;
+            let view = open_read_only(path).map_err(|e| match e {
+                RunFolderError::NotARun { .. } => Usage(e.to_string()).into(),
+                other => anyhow::Error::new(other),
+            })?;
             for (_, checkpoint) in view.require_checkpoints("run")? {
                 sources.push(Source { path: checkpoint, run: Some(runs.len()), task: task.clone() });
             }
@@ -111,13 +114,13 @@ fn evaluations_in(run: &RunView) -> Result<Vec<Evaluation>> {
     }
     let lines: Vec<Line> = run.read_metrics()?;
     let mut evaluations: Vec<Evaluation> = Vec::new();
-    for line in lines {
+    for (number, line) in lines.into_iter().enumerate() {
         let Some(accuracy) = line.accuracy else { continue };
         if !(0.0..=1.0).contains(&accuracy) {
             bail!(
-                "{}/metrics.jsonl, step {}: accuracy = {accuracy} is not between 0 and 1",
+                "{}/metrics.jsonl, line {}: accuracy = {accuracy} is not between 0 and 1",
                 run.path().display(),
-                line.step
+                number + 1
             );
         }
         evaluations.push(Evaluation { step: line.step, samples: line.samples, accuracy });
@@ -126,7 +129,7 @@ fn evaluations_in(run: &RunView) -> Result<Vec<Evaluation>> {
 }
 
 /// Parameters and step of a checkpoint.
-pub(super) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
+pub(in crate::cli) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
     let read = checkpoint::load(path)?;
     Ok((read.params, read.metadata.step.or_else(|| step_in_name(path))))
 }

@@ -3,7 +3,7 @@
 mod blocked;
 mod plain;
 
-pub use blocked::{BlockedMlp, Isa};
+pub use blocked::{BlockedMlp, Floor, Isa, Peaks};
 pub use plain::PlainMlp;
 
 use super::{Steps, StepsResult};

@@ -60,6 +60,8 @@ const STREAM: Stream = Stream::new(Purpose::Data, 0);
 
 type Outcome = Result<(f64, f64, f64), GpuError>;
 
+type Test = Box<dyn Fn(&SharedContext) -> Outcome>;
+
 /// Runs every kernel; the tolerance is 1e-9 in NMSE.
 pub fn self_test(context: &SharedContext) -> Vec<KernelReport> {
     let shape = MlpShape { d: 100, hidden: vec![100], classes: 2 };
@@ -67,10 +69,9 @@ pub fn self_test(context: &SharedContext) -> Vec<KernelReport> {
     let deep = MlpShape { d: 100, hidden: vec![60, 30], classes: 8 };
     let training = |shape: &MlpShape, batch: usize, steps: usize, path: GpuPath| {
         let shape = shape.clone();
-        Box::new(move |context: &SharedContext| train(context, &shape, batch, steps, path))
-            as Box<dyn Fn(&SharedContext) -> Outcome>
+        Box::new(move |context: &SharedContext| train(context, &shape, batch, steps, path)) as Test
     };
-    let tests: [(&str, &'static str, Box<dyn Fn(&SharedContext) -> Outcome>); 8] = [
+    let tests: [(&str, &'static str, Test); 8] = [
         ("generator", "words/s", Box::new(generator)),
         ("logits", "samples/s", Box::new(forward)),
         ("targets", "samples/s", Box::new(targets)),
@@ -80,7 +81,7 @@ pub fn self_test(context: &SharedContext) -> Vec<KernelReport> {
         ("minibatch", "steps/s", training(&deep, 64, 20, GpuPath::Minibatch)),
         ("correlations", "samples/s", Box::new(correlate)),
     ];
-    let report = |(kernel, unit, test): &(&str, &'static str, Box<dyn Fn(&SharedContext) -> Outcome>)| {
+    let report = |(kernel, unit, test): &(&str, &'static str, Test)| {
         let report = |nmse: f64, max_error: f64, speed: f64, error: Option<String>| KernelReport {
             kernel: (*kernel).to_owned(),
             passed: error.is_none() && nmse < 1e-9,

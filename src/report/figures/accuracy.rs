@@ -40,7 +40,8 @@ pub fn accuracy(data: &ReportData, log: bool) -> Figure {
     figure = figure.panel(panel);
     if several {
         figure = figure.note(
-            "Thick: median over seeds; thin: each seed. A run that stopped early keeps its last value in the median.",
+            "Thick: median over seeds; thin: each seed. A run that stopped early keeps its last value in the \
+             median; of an even number the lower middle one is drawn.",
         );
     }
     figure

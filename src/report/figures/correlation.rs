@@ -83,7 +83,9 @@ fn accuracy_panel(data: &ReportData, timeline: &Timeline, last: bool) -> Panel {
     // Names only where they fit; a progressive schedule uses dozens.
     if dots.len() <= 4 {
         for (used, &at) in timeline.used.iter().zip(&dots) {
-            let text = Mark::Text { at, text: used.label.clone(), side: Side::Above };
+            // Beside a steep rise, above a plateau: off the curve either way.
+            let side = if at[1] > low + 0.1 && at[1] < 0.98 { Side::Left } else { Side::Above };
+            let text = Mark::Text { at, text: used.label.clone(), side };
             panel = panel.with(Series::unnamed(Color::MUTED, text));
         }
     }
@@ -152,27 +154,68 @@ pub fn contrast_sentence(timeline: &Timeline) -> String {
         }
     }
     let peak = inside.iter().copied().fold(f64::NAN, f64::max);
-    match stats::median(&mut outside) {
+    match stats::lower_median(&mut outside) {
         _ if !peak.is_finite() => {
             "No checkpoint lies inside the detected transition: save them more densely to see the correlations there."
                 .to_owned()
         }
-        Some(elsewhere) if peak >= 2.0 && elsewhere <= 0.6 * peak => format!(
-            "The contrast between inside and outside the support exists only inside the transition (shaded): \
-             up to {}x there, {}x at the median checkpoint elsewhere (degree 1; mean inside over the larger of mean \
-             outside and noise floor).",
-            format::significant(peak, 2),
-            format::significant(elsewhere, 2)
-        ),
-        Some(elsewhere) => format!(
-            "In this run the contrast is not confined to the transition (shaded): up to {}x there, {}x at the median \
-             checkpoint elsewhere (degree 1; mean inside over the larger of mean outside and noise floor).",
-            format::significant(peak, 2),
-            format::significant(elsewhere, 2)
-        ),
+        Some(elsewhere) => {
+            let finding = if peak >= 2.0 && elsewhere <= 1.5 {
+                "The contrast between inside and outside the support exists only inside the transition (shaded)"
+            } else if peak >= 2.0 * elsewhere {
+                "The contrast between inside and outside the support is largest inside the transition (shaded)"
+            } else {
+                "In this run the contrast is not confined to the transition (shaded)"
+            };
+            format!(
+                "{finding}: up to {}x there, {}x at the median checkpoint elsewhere (degree 1; mean inside over the \
+                 larger of mean outside and noise floor).",
+                format::significant(peak, 2),
+                format::significant(elsewhere, 2)
+            )
+        }
         None => format!(
             "Contrast inside the transition (shaded): up to {}x (degree 1). No checkpoint outside it to compare with.",
             format::significant(peak, 2)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::data::Transition;
+
+    /// A timeline with these contrasts, the middle one inside the transition.
+    fn timeline(contrasts: [f64; 3]) -> Timeline {
+        let point = |(i, contrast): (usize, f64)| TimelinePoint {
+            step: i as u64,
+            samples: i as u64,
+            accuracy: 0.5,
+            degrees: vec![DegreeCorrelation {
+                degree: 1,
+                in_support_mean_abs: 0.01 * contrast,
+                in_support_max_abs: 0.0,
+                off_support_mean_abs: 0.01,
+                off_support_max_abs: 0.0,
+                noise_floor: 0.005,
+            }],
+        };
+        let transition = Some(Transition { start_samples: 1, end_samples: 1 });
+        let points = contrasts.into_iter().enumerate().map(point).collect();
+        Timeline { seed: 0, points, transition, recommended: None, used: vec![] }
+    }
+
+    #[test]
+    fn the_sentence_says_what_the_numbers_say() {
+        assert!(
+            contrast_sentence(&timeline([1.0, 9.0, 1.1]))
+                .contains("only inside the transition (shaded): up to 9x")
+        );
+        assert!(contrast_sentence(&timeline([3.0, 9.0, 3.0])).contains("largest inside"));
+        assert!(contrast_sentence(&timeline([8.0, 9.0, 8.0])).contains("not confined"));
+        let mut none = timeline([1.0, 9.0, 1.0]);
+        none.transition = None;
+        assert!(contrast_sentence(&none).contains("No phase transition"));
     }
 }

@@ -9,8 +9,8 @@ pub use accuracy::accuracy;
 pub use correlation::{contrast_sentence, correlation};
 pub(super) use samples::reaches;
 pub use samples::samples_to;
-pub use sweep::sweep;
 pub(super) use sweep::{cell_reaches, sweep_arms};
+pub use sweep::{sweep, sweep_caption};
 
 use super::data::{ArmKind, ReportData};
 use super::plot::{Color, Dash, Figure, Shape, arm_color, arm_shape};

@@ -53,7 +53,7 @@ pub fn sweep(data: &ReportData, table: &SweepTable) -> Figure {
                 open.push([x, s.median.at_least()]);
             }
             for run in &runs {
-                if run.is_open() { &mut beyond } else { &mut reached }.push([x, run.at_least()]);
+                if run.is_open() { &mut beyond } else { &mut reached }.push([x - 0.05, run.at_least()]);
             }
             summaries.push((x, s));
         }
@@ -78,9 +78,19 @@ pub fn sweep(data: &ReportData, table: &SweepTable) -> Figure {
         level_text(&table.level),
         table.axis
     );
-    Figure::new(title).panel(panel).note(
-        "The learning rate is tuned for every arm and value, labels-only training included. Symbols: medians at the best \
-         rate; whiskers: order-statistic interval; small dots: seeds; arrows: not reached within the budget. Values are \
-         evenly spaced, not to scale.",
+    Figure::new(title).panel(panel).note(sweep_caption(table))
+}
+
+/// How to read a sweep, and whether its comparison is a tuned one.
+pub fn sweep_caption(table: &SweepTable) -> String {
+    let untuned = table.values.iter().flat_map(|v| &v.cells).filter(|cell| cell.tried.len() < 2).count();
+    let tuning = if untuned == 0 {
+        "The learning rate is tuned for every arm and value.".to_owned()
+    } else {
+        format!("Compare with care: in {untuned} cells only one learning rate was tried.")
+    };
+    format!(
+        "{tuning} Symbols: medians at the best rate; whiskers: order-statistic interval; small dots: seeds; arrows: not \
+         reached within the budget. Values are evenly spaced, not to scale."
     )
 }

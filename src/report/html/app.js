@@ -90,7 +90,7 @@
   const redrawAll = () => charts.forEach((redraw) => redraw());
 
   const axis = (label, values, more = {}) => ({
-    label, values, stroke: css("--fg"), font: FONT, labelFont: FONT, labelSize: 22, labelGap: 2,
+    label, values, size: 34, stroke: css("--fg"), font: FONT, labelFont: FONT, labelSize: 22, labelGap: 2,
     grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1, size: 5 }, ...more,
   });
   const each = (format) => (u, splits) => splits.map((v) => (v == null ? "" : format(v)));
@@ -204,7 +204,7 @@
         const key = state.loss ? "l" : "a";
         const values = runs.map((run) => (x == null ? run[key].at(-1) : at(run.x, run[key], x))).filter((v) => v != null).sort((a, b) => a - b);
         const text = state.loss ? small : percent;
-        const n = values.length, middle = n ? (values[(n - 1) >> 1] + values[n >> 1]) / 2 : null;
+        const n = values.length, middle = n ? values[(n - 1) >> 1] : null;
         const step = x != null && runs.length === 1 && runs[0].t ? at(runs[0].x, runs[0].t, x) : null;
         return el("tr", {}, el("th", { scope: "row" }, swatch(arm), arm.label), el("td", { class: "n" }, text(middle)),
           el("td", { class: "n" }, n > 1 ? `${text(values[0])} to ${text(values[n - 1])}` : "—"),
@@ -232,7 +232,7 @@
         },
         axes: [
           state.log ? logAxis("training samples (logarithmic)") : axis("training samples", each(count), { space: 70 }),
-          axis(state.loss ? "loss" : "accuracy", each(state.loss ? small : (v) => Math.round(v * 1000) / 10 + "%"), { size: 58 }),
+          axis(state.loss ? "loss" : "accuracy", each(state.loss ? small : (v) => Math.round(v * 1000) / 10 + "%"), { size: 58, space: 36 }),
         ],
         series: [{}, ...(list.length ? list : [{ arm: data.arms[0] }]).map(({ arm, faint, thin }) => ({
           stroke: colorOf(arm), width: faint ? 1 : thin ? 1.2 : 2.4, alpha: faint ? 0.3 : thin ? 0.75 : 1,
@@ -248,7 +248,7 @@
               ctx.beginPath(); ctx.moveTo(box.left, y); ctx.lineTo(box.left + box.width, y); ctx.stroke();
               ctx.font = FONT.replace("12px", 11 * ratio + "px");
               ctx.textAlign = "right"; ctx.textBaseline = "top";
-              ctx.fillText(`chance ${percent(data.chance)}`, box.left + box.width - 6 * ratio, y + 3 * ratio);
+              ctx.fillText(`chance ${percent(data.chance)}`, box.left + box.width - 6 * ratio, y + 9 * ratio);
             });
           }],
           draw: [(u) => { if (!state.loss) usedMarks(u); }],
@@ -320,6 +320,7 @@
         read.textContent = `${count(pick(t.x)[i])} samples: accuracy ${percent(pick(t.a)[i])}; ${parts.join("; ")}`;
       };
       say(null);
+      const low = Math.max(0, Math.min(data.chance ?? 1, ...t.a.filter((v) => v != null)) - 0.05);
       const make = (title, height, last, columns, series, yAxis, yScale) => new uPlot({
         width, height, padding: [8, 24, 0, 0], legend: { show: false },
         cursor: { sync: { key: "correlation" }, drag: { x: true, y: false }, y: false, points: { show: false } },
@@ -351,14 +352,15 @@
               symbol(ctx, "diamond", x, u.valToPos(y, "y", true), 3.5 * ratio);
               if (t.used.length > 4) continue;
               ctx.font = FONT.replace("12px", 11 * ratio + "px");
-              ctx.textAlign = "center"; ctx.textBaseline = "bottom";
-              ctx.fillText(used.label, x, u.valToPos(y, "y", true) - 6 * ratio);
+              // Beside a steep rise, above a plateau: off the curve either way.
+              const steep = y > low + 0.15 && y < 0.98;
+              ctx.textAlign = steep ? "right" : "center"; ctx.textBaseline = steep ? "middle" : "bottom";
+              ctx.fillText(used.label, x - (steep ? 8 * ratio : 0), u.valToPos(y, "y", true) - (steep ? 0 : 6 * ratio));
             }
           })],
           setCursor: [(u) => say(u.cursor.left >= 0 ? u.cursor.idx : null)],
         },
       }, [pick(t.x), ...columns.map(pick)], area);
-      const low = Math.max(0, Math.min(data.chance ?? 1, ...t.a.filter((v) => v != null)) - 0.05);
       return [
         make("Accuracy of the teacher", 170, false, [t.a], [line(css("--fg"), 2.2)], axis("accuracy", each((v) => (v > 1 ? "" : Math.round(v * 100) + "%"))), { range: [low, 1.12] }),
         ...t.degrees.map((d, i) => make(
@@ -383,9 +385,10 @@
       const widest = Math.max(...rows.map((arm) => measure.measureText(arm.label).width));
       const size = Math.min(widest + 18, width * 0.42);
       const fit = (label) => {
+        if (measure.measureText(label).width <= size - 14) return label;
         let text = label;
         while (text.length > 1 && measure.measureText(text + "…").width > size - 14) text = text.slice(0, -1);
-        return text === label ? label : text + "…";
+        return text + "…";
       };
       const hits = [];
       const u = new uPlot({
@@ -393,7 +396,7 @@
         cursor: { drag: { x: false, y: false }, points: { show: false }, y: false, x: false },
         scales: { x: { time: false, distr: 3, range }, y: { dir: -1, range: [-0.5, rows.length - 0.5] } },
         axes: [
-          logAxis(`training samples to ${data.level} accuracy (logarithmic)`),
+          logAxis(`training samples to ${data.level}` + (width > 560 ? " accuracy (logarithmic)" : "")),
           axis(undefined, each((v) => fit(rows[v]?.label ?? "")), { size, splits: () => rows.map((r, i) => i), filter: (u, s) => s }),
         ],
         series: [{}, { paths: () => null, points: { show: false } }],
@@ -423,7 +426,7 @@
   }
 
   // Interval and median along one direction; open ends are arrows.
-  function whisker(ctx, ratio, s, place, point, [dx, dy]) {
+  function whisker(ctx, ratio, s, place, point, [dx, dy], bar = true) {
     const cap = 4.5 * ratio, stroke = (a, b, width) => { ctx.lineWidth = width * ratio; ctx.beginPath(); ctx.moveTo(...a); ctx.lineTo(...b); ctx.stroke(); };
     const across = (v, r, width) => { const [x, y] = point(v); stroke([x - r * dy, y - r * dx], [x + r * dy, y + r * dx], width); };
     const arrow = (v, r) => symbol(ctx, dx ? "arrow_right" : "arrow_up", ...point(v), r * ratio);
@@ -433,7 +436,7 @@
       across(low, cap, 1.6);
       if (s.high.open) arrow(reachTo, 4.5); else across(reachTo, cap, 1.6);
     }
-    if (s.median.open) arrow(place(s.median), 6.5); else across(place(s.median), 7.5 * ratio, 3.2);
+    if (s.median.open) arrow(place(s.median), 6.5); else if (bar) across(place(s.median), 7.5 * ratio, 3.2);
   }
 
   // ---- sweeps -----------------------------------------------------------------------------------------------------
@@ -445,7 +448,7 @@
     for (const arm of sweep.arms) key.append(el("span", {}, swatch(arm), arm.label));
     if (!all.length) return;
     const range = padded(Math.min(...all), Math.max(...all));
-    range[1] *= (range[1] / range[0]) ** 0.05;
+    range[1] *= (range[1] / range[0]) ** 0.06;
     chart(area, (width) => {
       const hits = [];
       const u = new uPlot({
@@ -469,13 +472,13 @@
               const s = cell.summary, x = u.valToPos(i + shift, "x", true), y = (r) => u.valToPos(Math.max(1, r.n), "y", true);
               ctx.globalAlpha = 0.45;
               for (const run of cell.runs) {
-                symbol(ctx, run.to.open ? "arrow_up" : "circle", x, y(run.to), (run.to.open ? 3.5 : 2.4) * ratio);
-                hit(x, y(run.to), `${arm.label}, ${sweep.axis} ${sweep.values[i]}, seed ${run.seed}\n${run.to.open ? "not reached in " : ""}${count(run.to.n)} samples at rate ${cell.rate}`);
+                symbol(ctx, run.to.open ? "arrow_up" : "circle", x - 7 * ratio, y(run.to), (run.to.open ? 3.5 : 2.4) * ratio);
+                hit(x - 7 * ratio, y(run.to), `${arm.label}, ${sweep.axis} ${sweep.values[i]}, seed ${run.seed}\n${run.to.open ? "not reached in " : ""}${count(run.to.n)} samples at rate ${cell.rate}`);
               }
               ctx.globalAlpha = 1;
               if (before && !s.median.open) { ctx.lineWidth = 1.8 * ratio; ctx.beginPath(); ctx.moveTo(...before); ctx.lineTo(x, y(s.median)); ctx.stroke(); }
               before = s.median.open ? null : [x, y(s.median)];
-              whisker(ctx, ratio, s, y, (v) => [x, v], [0, 1]);
+              whisker(ctx, ratio, s, y, (v) => [x, v], [0, 1], false);
               if (!s.median.open) symbol(ctx, arm.shape, x, y(s.median), 4.6 * ratio);
               hit(x, y(s.median), `${arm.label}, ${sweep.axis} ${sweep.values[i]}\n${summaryText(s)}\nbest rate ${cell.rate}`);
             });
@@ -517,8 +520,19 @@
   });
   dark.addEventListener("change", redrawAll);
   // Ink on paper, whatever the screen's theme.
-  addEventListener("beforeprint", () => { root.classList.add("force-light"); redrawAll(); });
-  addEventListener("afterprint", () => { root.classList.remove("force-light"); redrawAll(); });
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    root.classList.add("force-light");
+    // Paper cannot be unfolded.
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const details of closed) details.open = true;
+    redrawAll();
+  });
+  addEventListener("afterprint", () => {
+    root.classList.remove("force-light");
+    for (const details of closed) details.open = false;
+    redrawAll();
+  });
   // uPlot paints in a microtask: ready once the first frame is out.
   requestAnimationFrame(() => setTimeout(() => { if (!root.dataset.ready) root.dataset.ready = "true"; }, 0));
 })();

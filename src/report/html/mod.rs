@@ -117,7 +117,7 @@ fn charts(h: &mut Html, data: &ReportData) {
         h.raw("one line per arm. Numbers are in the tables of arms and seeds below.\"></div>\n");
         h.raw("<div class=\"scroll\"><table class=\"readout\" id=\"accuracy-readout\"></table></div>\n<p class=\"caption\">");
         h.raw("Thick: median over seeds; thin: each seed; dashed: teacher. A run that stopped early keeps its last value ");
-        h.raw("in the median. Drag to zoom, double-click to reset.");
+        h.raw("in the median; of an even number of seeds the lower middle one is drawn. Drag to zoom, double-click to reset.");
         if payload::is_thinned(data) {
             h.raw(" Long curves are thinned in this page to about ").text(&payload::limit(data).to_string());
             h.raw(" points per run, most of them kept for the transition; <code>data.json</code> has every evaluation.");
@@ -145,9 +145,7 @@ fn sweep(h: &mut Html, index: usize, table: &super::data::SweepTable) {
         .raw("</h2>\n");
     h.raw("<div class=\"chart\" role=\"img\" data-sweep=\"").text(&index.to_string());
     h.raw("\" aria-label=\"Samples against the setting, one line per arm; the table below has the numbers.\"></div>\n");
-    h.raw("<p class=\"caption\">The learning rate is tuned for every arm and value, labels-only training included. ");
-    h.raw("Symbols: medians at the best rate; whiskers: order-statistic interval; small dots: seeds; arrows: not reached ");
-    h.raw("within the budget. Values are evenly spaced, not to scale.</p>\n");
+    h.raw("<p class=\"caption\">").text(&super::figures::sweep_caption(table)).raw("</p>\n");
     tables::sweep(h, table);
     h.raw("</section>\n");
 }

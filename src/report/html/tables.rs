@@ -188,37 +188,42 @@ pub(super) fn references(h: &mut Html, data: &ReportData) {
 }
 
 pub(super) fn sweep(h: &mut Html, table: &SweepTable) {
-    h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\" class=\"n\">").text(&table.axis);
-    h.raw("</th><th scope=\"col\">Arm</th><th scope=\"col\" class=\"n\">Best rate</th><th scope=\"col\" class=\"n\">Reached</th>");
-    h.raw("<th scope=\"col\" class=\"n\">Median samples</th><th scope=\"col\" class=\"n\">Interval (coverage)</th>");
-    h.raw("<th scope=\"col\">Every seed</th><th scope=\"col\">Rates tried: median (reached)</th></tr></thead><tbody>\n");
-    for value in &table.values {
-        for cell in &value.cells {
-            let runs = cell_reaches(cell);
-            let Some(s) = summarize(&runs) else { continue };
-            let each: Vec<String> = runs.iter().map(Reach::to_string).collect();
-            let tried: Vec<String> = cell
-                .tried
-                .iter()
-                .map(|t| {
-                    let median = t.median_samples.map_or("—".to_owned(), format::count);
-                    format!("{}: {median} ({}/{})", format::plain(t.rate), t.reached, t.runs)
-                })
-                .collect();
-            h.raw("<tr><td class=\"n\">").text(&value.value).raw("</td><th scope=\"row\">").text(&cell.arm);
-            h.raw("</th><td class=\"n\">").text(&format::plain(cell.best_rate)).raw("</td><td class=\"n\">");
-            h.text(&format!("{} of {}", s.reached, s.runs))
-                .raw("</td><td class=\"n\"><b>")
-                .text(&s.median.to_string());
-            h.raw("</b></td><td class=\"n\">").text(&interval(&s));
-            if s.runs > 1 {
-                h.raw(" <span class=\"detail\">(").text(&format::percent(s.coverage)).raw(")</span>");
-            }
-            h.raw("</td><td class=\"detail\">").text(&each.join(", ")).raw("</td><td class=\"detail\">");
-            h.text(&tried.join("; ")).raw("</td></tr>\n");
+    let cells = || table.values.iter().flat_map(|value| value.cells.iter().map(move |cell| (value, cell)));
+    h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">").text(&table.axis);
+    h.raw("</th><th scope=\"col\">Arm</th><th scope=\"col\" class=\"n\">Best rate</th>");
+    h.raw("<th scope=\"col\" class=\"n\">Reached</th><th scope=\"col\" class=\"n\">Median samples</th>");
+    h.raw("<th scope=\"col\" class=\"n\">Interval (coverage)</th></tr></thead><tbody>\n");
+    for (value, cell) in cells() {
+        let Some(s) = summarize(&cell_reaches(cell)) else { continue };
+        h.raw("<tr><td>").text(&value.value).raw("</td><th scope=\"row\">").text(&cell.arm);
+        h.raw("</th><td class=\"n\">").text(&format::plain(cell.best_rate)).raw("</td><td class=\"n\">");
+        h.text(&format!("{} of {}", s.reached, s.runs))
+            .raw("</td><td class=\"n\"><b>")
+            .text(&s.median.to_string());
+        h.raw("</b></td><td class=\"n\">").text(&interval(&s));
+        if s.runs > 1 {
+            h.raw(" <span class=\"detail\">(").text(&format::percent(s.coverage)).raw(")</span>");
         }
+        h.raw("</td></tr>\n");
     }
-    h.raw("</tbody></table></div>\n");
+    h.raw("</tbody></table></div>\n<details><summary>Every seed, and every rate that was tried</summary>");
+    h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">").text(&table.axis);
+    h.raw("</th><th scope=\"col\">Arm</th><th scope=\"col\">Samples, every seed at the best rate</th>");
+    h.raw("<th scope=\"col\">Rates tried: median samples (reached / runs)</th></tr></thead><tbody>\n");
+    for (value, cell) in cells() {
+        let each = |s: &crate::report::data::SeedReach| {
+            format!("seed {}: {}", s.seed, Reach::new(s.samples, s.budget))
+        };
+        let each: Vec<String> = cell.seeds.iter().map(each).collect();
+        let tried = |t: &crate::report::data::TriedRate| {
+            let median = t.median_samples.map_or("—".to_owned(), format::count);
+            format!("{}: {median} ({}/{})", format::plain(t.rate), t.reached, t.runs)
+        };
+        let tried: Vec<String> = cell.tried.iter().map(tried).collect();
+        h.raw("<tr><td>").text(&value.value).raw("</td><th scope=\"row\">").text(&cell.arm).raw("</th><td>");
+        h.text(&each.join(", ")).raw("</td><td>").text(&tried.join("; ")).raw("</td></tr>\n");
+    }
+    h.raw("</tbody></table></div></details>\n");
 }
 
 pub(super) fn plain(h: &mut Html, table: &Table) {

@@ -5,7 +5,10 @@ use super::font::font;
 use super::glyph::{Area, Canvas, Drawn, Place};
 use super::layout::{self, BODY, LEGEND_GLYPH, Layout, PanelBox, layout};
 use super::{Color, Figure, PlotError};
-use image::{ColorType, ImageEncoder, codecs::png::PngEncoder};
+use image::{
+    ColorType, ImageEncoder,
+    codecs::png::{CompressionType, FilterType, PngEncoder},
+};
 use plotters::prelude::*;
 use plotters::style::Color as _;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -15,6 +18,8 @@ use std::path::Path;
 const SVG_SCALE: f64 = 2.0;
 /// Bitmaps are drawn larger and averaged down: plotters smooths thin lines only.
 const OVERSAMPLING: usize = 2;
+/// Bitmap text is centred by its line, not by its letters: lower it by this part of an em.
+const BITMAP_SINK: f64 = 0.16;
 
 impl Figure {
     /// Width and height in points; the height follows from the content.
@@ -35,7 +40,7 @@ impl Figure {
         let mut svg = String::new();
         {
             let root = SVGBackend::with_string(&mut svg, (w, h)).into_drawing_area();
-            render(&root, &layout, SVG_SCALE).map_err(|reason| self.refused(reason))?;
+            render(&root, &layout, SVG_SCALE, 0.0).map_err(|reason| self.refused(reason))?;
         }
         let title = escaped(&self.title);
         let size = format!("width=\"{}\" height=\"{}\" ", layout.size[0], layout.size[1]);
@@ -62,11 +67,12 @@ impl Figure {
         let mut big = vec![255u8; big_w as usize * big_h as usize * 3];
         {
             let root = BitMapBackend::with_buffer(&mut big, (big_w, big_h)).into_drawing_area();
-            render(&root, &layout, scale * OVERSAMPLING as f64).map_err(|reason| self.refused(reason))?;
+            render(&root, &layout, scale * OVERSAMPLING as f64, BITMAP_SINK)
+                .map_err(|reason| self.refused(reason))?;
         }
         let small = averaged(&big, w as usize, h as usize);
         let mut png = Vec::new();
-        PngEncoder::new(&mut png)
+        PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive)
             .write_image(&small, w, h, ColorType::Rgb8)
             .map_err(|e| self.refused(e.to_string()))?;
         Ok(png)
@@ -114,9 +120,9 @@ fn averaged(big: &[u8], w: usize, h: usize) -> Vec<u8> {
     small
 }
 
-fn render<DB: DrawingBackend>(root: &Area<DB>, layout: &Layout, scale: f64) -> Drawn {
+fn render<DB: DrawingBackend>(root: &Area<DB>, layout: &Layout, scale: f64, sink: f64) -> Drawn {
     root.fill(&WHITE).map_err(|e| e.to_string())?;
-    let canvas = Canvas { root, scale };
+    let canvas = Canvas { root, scale, sink };
     for line in &layout.lines {
         let color = if line.muted { Color::MUTED } else { Color::INK };
         let at = (canvas.px(line.x), canvas.px(line.y));
@@ -172,6 +178,7 @@ fn draw_panel<DB: DrawingBackend>(canvas: &Canvas<DB>, boxed: &PanelBox) -> Draw
         .axis_style(rgb(Color::REFERENCE).stroke_width(px(1.0)))
         .label_style(labels.clone())
         .axis_desc_style(labels)
+        .y_label_offset(canvas.px(canvas.sink * BODY))
         .set_all_tick_mark_size(px(3.0))
         .x_label_formatter(&x_text)
         .y_label_formatter(&y_text)

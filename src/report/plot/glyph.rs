@@ -18,6 +18,8 @@ type Pixel = (i32, i32);
 pub(super) struct Canvas<'a, DB: DrawingBackend> {
     pub(super) root: &'a Area<'a, DB>,
     pub(super) scale: f64,
+    /// How far the backend draws centred text too high, in ems.
+    pub(super) sink: f64,
 }
 
 /// Maps data to pixels, as plotters' coordinate system does, within a panel.
@@ -70,6 +72,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
 
     pub(super) fn text(&self, text: &str, size: f64, color: Color, at: Pixel, h: HPos, v: VPos) -> Drawn {
         let style = font(size * self.scale).color(&rgba(color, 1.0)).pos(Pos::new(h, v));
+        let at = if matches!(v, VPos::Center) { (at.0, at.1 + self.px(self.sink * size)) } else { at };
         self.root.draw_text(text, &style, at).map_err(|e| e.to_string())
     }
 

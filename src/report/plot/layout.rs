@@ -81,7 +81,7 @@ pub(super) fn layout(figure: &Figure) -> Result<Layout<'_>, PlotError> {
             area: [0.0; 4],
             x: x_ticks(panel, figure.width),
             y: y_ticks(panel),
-            x_label_height: if panel.x.label.is_empty() { 22.0 } else { 40.0 },
+            x_label_height: if panel.x.label.is_empty() { 22.0 } else { 37.0 },
             y_label_width: 0.0,
         })
         .collect();
@@ -183,7 +183,9 @@ fn extent(mark: &Mark) -> (Vec<f64>, Vec<f64>) {
             (points.iter().map(|p| p[0]).collect(), points.iter().flat_map(|p| [p[1], p[2]]).collect())
         }
         Mark::Intervals { spans, along, .. } => {
-            let ends: Vec<f64> = spans.iter().flat_map(|s: &Interval| [s.low, s.high]).collect();
+            // Room for the arrow of an open end.
+            let far = |s: &Interval| if s.open { s.high * 1.18 } else { s.high };
+            let ends: Vec<f64> = spans.iter().flat_map(|s| [s.low, far(s)]).collect();
             let at: Vec<f64> = spans.iter().map(|s| s.at).collect();
             if *along == X { (ends, at) } else { (at, ends) }
         }

@@ -10,6 +10,7 @@ use std::ops::{Add, Sub};
 
 use rayon::prelude::*;
 
+pub(crate) use layer::phi;
 pub use layer::{DegreeOne, SmallSupport, degree_one_clt, small_support_spectrum};
 pub use sampled::{Correlation, Output, sampled_correlations};
 

@@ -106,9 +106,9 @@ fn subsets(coordinates: &[usize], max_degree: usize) -> Result<Vec<Vec<usize>>> 
     for _ in 0..max_degree.min(coordinates.len()) {
         let mut next = Vec::new();
         for (start, set) in &layer {
-            for i in *start..coordinates.len() {
+            for (i, &j) in coordinates.iter().enumerate().skip(*start) {
                 let mut bigger = set.clone();
-                bigger.push(coordinates[i]);
+                bigger.push(j);
                 next.push((i + 1, bigger));
             }
             if all.len() + next.len() > LIMIT {

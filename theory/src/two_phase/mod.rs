@@ -13,7 +13,7 @@ pub(crate) mod samples;
 mod second;
 mod teacher;
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis, s};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,7 @@ pub fn bias_grid(k: usize) -> Vec<f64> {
 }
 
 impl Neurons {
-    fn draw(m: usize, d: usize, k: usize, plus: f64, rng: &mut impl Rng) -> Self {
+    pub(crate) fn draw(m: usize, d: usize, k: usize, plus: f64, rng: &mut impl Rng) -> Self {
         let grid = bias_grid(k);
         let signs = if plus == 0.5 {
             Array2::from_shape_simple_fn((m, d), || 1 - 2 * (rng.next_u64() >> 63) as i8)
@@ -151,6 +151,8 @@ pub struct FirstPhase<'a> {
     next_block: u64,
     /// Per source: `sum_s y_s x_sj 1[active]`, `[m, d]`.
     sums: Vec<Array2<f64>>,
+    /// Per source: `sum_s y_s^2 1[active]`, per neuron (networks and functions only).
+    squares: Vec<Array1<f64>>,
     counts: Vec<u64>,
 }
 
@@ -189,7 +191,7 @@ impl<'a> FirstPhase<'a> {
         Self::with_neurons(problem, supervision, drawn, seed, trial, Stream::Batch)
     }
 
-    fn with_neurons(
+    pub(crate) fn with_neurons(
         problem: &'a Problem,
         supervision: Supervision<'a>,
         neurons: Neurons,
@@ -210,6 +212,7 @@ impl<'a> FirstPhase<'a> {
         let sources = evaluators.len().max(1);
         let packed = neurons.packed();
         let sums = vec![Array2::zeros(neurons.signs.dim()); sources];
+        let squares = vec![Array1::zeros(neurons.signs.nrows()); sources];
         Ok(Self {
             problem,
             supervision,
@@ -221,6 +224,7 @@ impl<'a> FirstPhase<'a> {
             stream,
             next_block: 0,
             sums,
+            squares,
             counts: vec![0; sources],
         })
     }
@@ -246,7 +250,10 @@ impl<'a> FirstPhase<'a> {
                         .map(|i| self.value_block(source, first + i, block_samples(share, i)))
                         .collect();
                     for part in parts {
-                        self.sums[source].zip_mut_with(&part?, |s, &p| *s += f64::from(p));
+                        let part = part?;
+                        let (sums, squares) = part.view().split_at(Axis(1), self.problem.d);
+                        self.sums[source].zip_mut_with(&sums, |s, &p| *s += f64::from(p));
+                        self.squares[source].zip_mut_with(&squares.column(0), |s, &p| *s += f64::from(p));
                     }
                 }
             }
@@ -286,13 +293,15 @@ impl<'a> FirstPhase<'a> {
     fn value_block(&self, source: usize, index: u64, samples: usize) -> Result<Array2<f32>> {
         let block = self.draw(index, samples);
         let all: Vec<usize> = (0..self.problem.d).collect();
-        let mut x = block.unpack(&all);
+        let mut x = Array2::<f32>::zeros((samples, self.problem.d + 1));
+        x.slice_mut(s![.., ..self.problem.d]).assign(&block.unpack(&all));
         let values: Vec<f32> = match self.supervision {
-            Supervision::Function(f) => x
-                .rows()
-                .into_iter()
-                .map(|r| f(&r.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()) as f32)
-                .collect(),
+            Supervision::Function(f) => {
+                let point = |r: ndarray::ArrayView1<f32>| {
+                    r.iter().take(self.problem.d).map(|&v| f64::from(v)).collect::<Vec<_>>()
+                };
+                x.rows().into_iter().map(|r| f(&point(r)) as f32).collect()
+            }
             _ => self.evaluators[source].values(&block),
         };
         if values.iter().any(|v| !v.is_finite()) {
@@ -302,6 +311,8 @@ impl<'a> FirstPhase<'a> {
             });
         }
         for (mut row, v) in x.rows_mut().into_iter().zip(values) {
+            // The last column becomes the squared value.
+            row[self.problem.d] = v;
             row *= v;
         }
         Ok(product(&self.activity(&block), &x))
@@ -331,6 +342,12 @@ impl<'a> FirstPhase<'a> {
     /// `-dL/dw_ij` per unit output weight (mean over the batch), of the first source.
     pub fn gradient(&self) -> Array2<f64> {
         &self.sums[0] / self.counts[0].max(1) as f64
+    }
+
+    /// `E[y^2 1[active]]` per neuron, of the first source; `P(active)` is not tracked for labels, where this is `None`.
+    pub(crate) fn second_moments(&self) -> Option<Array1<f64>> {
+        let labels = matches!(self.supervision, Supervision::Labels);
+        (!labels).then(|| &self.squares[0] / self.counts[0].max(1) as f64)
     }
 
     /// Ranking score: `|gradient|`, or the root of the sum of squares over a pool.
@@ -398,8 +415,9 @@ fn check_neurons(neurons: usize) -> Result<()> {
     Ok(())
 }
 
+/// Ties go to the higher index: the support is usually the first coordinates, and a tie must not count as having found it.
 fn top_k(scores: &[f64], k: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
+    let mut order: Vec<usize> = (0..scores.len()).rev().collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     order.truncate(k);
     order
@@ -408,6 +426,26 @@ fn top_k(scores: &[f64], k: usize) -> Vec<usize> {
 fn separated(scores: &[f64], inside: &[bool]) -> bool {
     let of = |want: bool| scores.iter().zip(inside).filter(move |(_, i)| **i == want).map(|(s, _)| *s);
     of(true).fold(f64::INFINITY, f64::min) > of(false).fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// Adds one neuron's k votes; coordinates tied for the last places share them.
+fn vote(scores: &[f64], k: usize, votes: &mut [f64]) {
+    let top = top_k(scores, k);
+    let Some(last) = top.last().map(|&j| scores[j]) else {
+        return;
+    };
+    let above = scores.iter().filter(|s| **s > last).count();
+    let tied = scores.iter().filter(|s| **s == last).count();
+    let share = (k - above) as f64 / tied.max(1) as f64;
+    for (v, s) in votes.iter_mut().zip(scores) {
+        *v += if *s > last {
+            1.0
+        } else if *s == last {
+            share
+        } else {
+            0.0
+        };
+    }
 }
 
 fn rank(scores: &Array2<f64>, support: &[usize]) -> Ranking {
@@ -420,12 +458,32 @@ fn rank(scores: &Array2<f64>, support: &[usize]) -> Ranking {
     for row in scores.rows() {
         let row = row.to_vec();
         right += usize::from(separated(&row, &inside));
-        top_k(&row, support.len()).into_iter().for_each(|j| votes[j] += 1.0);
+        vote(&row, support.len(), &mut votes);
         pooled.iter_mut().zip(&row).for_each(|(p, s)| *p += s * s);
     }
     Ranking {
         neurons: right as f64 / m as f64,
         vote: separated(&votes, &inside),
         pooled: separated(&pooled, &inside),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_do_not_find_the_support() {
+        let ties = Array2::from_elem((3, 6), 0.5);
+        let found = rank(&ties, &[0, 1]);
+        assert_eq!((found.neurons, found.vote, found.pooled), (0.0, false, false));
+        let mut votes = vec![0.0; 4];
+        vote(&[3.0, 1.0, 1.0, 0.0], 2, &mut votes);
+        assert_eq!(votes, [1.0, 0.5, 0.5, 0.0]);
+        // A single sample, from which nothing can be learned.
+        let problem = Problem::first(15, 2).unwrap();
+        let mut phase = FirstPhase::new(&problem, Supervision::Labels, 32, 1, 0).unwrap();
+        phase.extend(1).unwrap();
+        assert!(!phase.ranking().vote);
     }
 }

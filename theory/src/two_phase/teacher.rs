@@ -1,6 +1,6 @@
 //! Two-phase teachers.
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::samples::{Stream, generator};
@@ -30,11 +30,14 @@ pub struct TeacherSpec {
     pub plus_probability: f64,
     /// Output weights.
     pub output: OutputSigns,
+    /// Subtract from every gradient coordinate its mean over the neurons. Half of a finite batch's noise is common to all neurons and
+    /// adds up coherently in the mirrored sum, while the signal adds up as a random walk; this removes it (module `recovery`).
+    pub centred: bool,
 }
 
 impl Default for TeacherSpec {
     fn default() -> Self {
-        Self { width: 64, batch: None, plus_probability: 0.5, output: OutputSigns::Mirrored }
+        Self { width: 64, batch: None, plus_probability: 0.5, output: OutputSigns::Mirrored, centred: false }
     }
 }
 
@@ -64,7 +67,7 @@ pub fn phase_one_teacher(problem: &Problem, spec: &TeacherSpec, seed: u64, index
     let inside = fourier_gap(d, k, 0.0)?.inside;
     let mut rng = generator(seed, index, Stream::TeacherNeurons, 0);
     let neurons = Neurons::draw(distinct, d, k, spec.plus_probability, &mut rng);
-    let gradient = match spec.batch {
+    let mut gradient = match spec.batch {
         None => population(problem, &neurons)?,
         Some(batch) => {
             let mut phase = FirstPhase::with_neurons(
@@ -79,6 +82,11 @@ pub fn phase_one_teacher(problem: &Problem, spec: &TeacherSpec, seed: u64, index
             phase.gradient()
         }
     };
+    if spec.centred
+        && let Some(mean) = gradient.mean_axis(Axis(0))
+    {
+        gradient -= &mean;
+    }
     let scale = 1.0 / (2.0 * k as f64 * inside);
     let m = spec.width;
     let sign = |i: usize| if i < distinct { 1.0 } else { -1.0 };

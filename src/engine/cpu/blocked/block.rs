@@ -1,5 +1,8 @@
 //! What a block of samples knows before any neuron is looked at: table indices and the Gram matrix.
 
+// One index runs over several arrays of registers at once; iterators would hide that.
+#![allow(clippy::needless_range_loop)]
+
 use crate::task::Samples;
 
 /// Samples (and coordinates) whose indices lie together: kernels take them 16 at a time, or in halves or quarters.

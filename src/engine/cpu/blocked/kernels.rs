@@ -4,6 +4,9 @@
 //! correction K/2 multiply-adds, second layer about 6; per block of K samples also 24 d/4 + 24 K/4 operations and
 //! 16 d/4 + 16 K/4 stores to build tables.
 
+// One index runs over several arrays of registers at once; iterators would hide that.
+#![allow(clippy::needless_range_loop)]
+
 use super::block::{Block, CHUNK, ENTRIES, GROUP};
 use super::simd::{LANES, Portable, Simd};
 use crate::task::Samples;
@@ -14,22 +17,27 @@ use crate::task::Samples;
 pub struct Slots {
     /// First f32; 64-byte aligned.
     pub base: *mut f32,
-    /// Tiles of the thread.
-    pub tiles: usize,
     /// Samples per sub-block.
     pub sub: usize,
+    /// For every sample of a block, the distance of its slot in tile 0 from `base`, in f32 (a table, because divisions by the
+    /// sub-block's length would cost as much as the look-ups).
+    pub offsets: *const usize,
 }
 
 impl Slots {
+    /// The table behind `offsets` for a thread with `tiles` tiles.
+    pub fn offsets(block: usize, sub: usize, tiles: usize) -> Vec<usize> {
+        (0..block).map(|s| (s / sub * tiles * sub + s % sub) * LANES).collect()
+    }
+
     /// The slot of sample s in tile t.
     ///
     /// # Safety
     /// Both must lie inside the storage behind `base`.
     #[inline(always)]
     unsafe fn slot(self, t: usize, s: usize) -> *mut f32 {
-        let index = (s / self.sub * self.tiles + t) * self.sub + s % self.sub;
         // SAFETY: the caller stays inside.
-        unsafe { self.base.add(index * LANES) }
+        unsafe { self.base.add(*self.offsets.add(s) + t * self.sub * LANES) }
     }
 }
 
@@ -114,9 +122,9 @@ pub struct LargeBatchPass<'a> {
     pub tables: *mut f32,
 }
 
-/// Vectors of table space for inputs of d coordinates and blocks of `samples`; product tables first, then update tables.
+/// Vectors of table space for inputs of d coordinates and blocks of `samples`; for two tiles at a time.
 pub fn table_lanes(d: usize, samples: usize) -> usize {
-    (Block::groups(d) + samples.div_ceil(GROUP)) * ENTRIES
+    2 * (Block::groups(d) + samples.div_ceil(GROUP)) * ENTRIES
 }
 
 /// Writes the 16 signed sums of four vectors: entry e has a minus before vector b where bit b of e is set.
@@ -161,14 +169,16 @@ unsafe fn build_tables<S: Simd>(rows: *const f32, count: usize, tables: *mut f32
     }
 }
 
-/// acc[i] += or -= the table entries that `indices` names: N sums over `groups` tables.
+/// acc[j][i] += or -= the entries that index i names in the tables of tile j: N x T sums over `groups` tables. Tiles share
+/// the indices, because the load ports are what limits this loop. The tables of tile j begin at `tables` + j x `apart`.
 #[inline(always)]
-unsafe fn look_up<S: Simd, const N: usize, const MINUS: bool>(
-    mut acc: [S; N],
+unsafe fn look_up<S: Simd, const T: usize, const N: usize, const MINUS: bool>(
+    mut acc: [[S; N]; T],
     indices: *const u8,
     groups: usize,
     tables: *const f32,
-) -> [S; N] {
+    apart: usize,
+) -> [[S; N]; T] {
     // SAFETY: `indices` has `groups` rows of CHUNK bytes from which N are read; every index is 8 x (entry below 16).
     unsafe {
         let mut table = tables;
@@ -176,9 +186,11 @@ unsafe fn look_up<S: Simd, const N: usize, const MINUS: bool>(
         for _ in 0..groups {
             for i in 0..N {
                 // Eight bytes per index step: 8 x (8 x entry) is the entry's offset in bytes.
-                let entry = table.add(usize::from(*index.add(i)) * 2);
-                let value = S::load(entry);
-                acc[i] = if MINUS { acc[i].sub(value) } else { acc[i].add(value) };
+                let entry = usize::from(*index.add(i)) * 2;
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    let value = S::load(table.add(j * apart + entry));
+                    acc[i] = if MINUS { acc[i].sub(value) } else { acc[i].add(value) };
+                }
             }
             table = table.add(ENTRIES * LANES);
             index = index.add(CHUNK);
@@ -187,15 +199,15 @@ unsafe fn look_up<S: Simd, const N: usize, const MINUS: bool>(
     }
 }
 
-/// Preactivations of chunk `chunk` of the block from the tables of one tile: calls `take(sample, z)`.
+/// Preactivations of chunk `chunk` of the block from the tables of T tiles: calls `take(tile, sample, z)`.
 #[inline(always)]
-unsafe fn product_chunk<S: Simd, const N: usize>(
+unsafe fn product_chunk<S: Simd, const T: usize, const N: usize>(
     block: &Block,
     chunk: usize,
     groups: usize,
-    bias: S,
+    bias: [S; T],
     tables: *const f32,
-    mut take: impl FnMut(usize, S),
+    mut take: impl FnMut(usize, usize, S),
 ) {
     for part in (0..CHUNK).step_by(N) {
         let first = chunk * CHUNK + part;
@@ -205,26 +217,42 @@ unsafe fn product_chunk<S: Simd, const N: usize>(
         // SAFETY: the block has a full chunk of indices for every chunk that has a sample.
         let z = unsafe {
             let indices = block.product.as_ptr().add(chunk * groups * CHUNK + part);
-            look_up::<S, N, false>([bias; N], indices, groups, tables)
+            let apart = groups * ENTRIES * LANES;
+            look_up::<S, T, N, false>(bias.map(|b| [b; N]), indices, groups, tables, apart)
         };
-        for (i, z) in z.into_iter().enumerate().take(block.samples - first) {
-            take(first + i, z);
+        let count = block.samples - first;
+        for (j, z) in z.into_iter().enumerate() {
+            if count >= N {
+                for (i, z) in z.into_iter().enumerate() {
+                    take(j, first + i, z);
+                }
+            } else {
+                for (i, z) in z.into_iter().enumerate() {
+                    if i < count {
+                        take(j, first + i, z);
+                    }
+                }
+            }
         }
     }
 }
 
-/// W -= sum_s delta_s x_s^T for one tile, then x scale, from update tables.
+/// W -= sum_s delta_s x_s^T for T tiles, then x scale, from update tables; `far` prefetches the next tiles.
 #[inline(always)]
-unsafe fn update_tile<S: Simd, const N: usize>(
+unsafe fn update_tiles<S: Simd, const T: usize, const N: usize>(
     w: *mut f32,
     d: usize,
     block: &Block,
     tables: *const f32,
     scale: f32,
+    far: bool,
 ) {
-    // SAFETY: `w` has d + 1 vectors; the block has indices for every chunk of coordinates.
+    // SAFETY: `w` has T x (d + 1) vectors; the block has indices for every chunk of coordinates.
     unsafe {
         let groups = block.samples.div_ceil(GROUP);
+        let apart = groups * ENTRIES * LANES;
+        // Wrapping, because the rows to prefetch may lie past the end.
+        let row = |j: usize, r: usize| w.wrapping_add((j * (d + 1) + r) * LANES);
         let scaled = scale != 1.0;
         let factor = S::splat(scale);
         for chunk in 0..d.div_ceil(CHUNK) {
@@ -233,60 +261,136 @@ unsafe fn update_tile<S: Simd, const N: usize>(
                 if first >= d {
                     break;
                 }
-                let count = N.min(d - first);
                 let indices = block.update.as_ptr().add(chunk * groups * CHUNK + part);
-                let mut acc = [S::splat(0.0); N];
-                for (i, acc) in acc.iter_mut().enumerate().take(count) {
-                    *acc = S::load(w.add((first + i) * LANES));
+                let mut acc = [[S::splat(0.0); N]; T];
+                if first + N <= d {
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        let rows = row(j, first);
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            *acc = S::load(rows.add(i * LANES));
+                        }
+                        if far {
+                            let ahead = row(T + j, first);
+                            for i in 0..N {
+                                S::prefetch(ahead.wrapping_add(i * LANES));
+                            }
+                        }
+                    }
+                    acc = look_up::<S, T, N, true>(acc, indices, groups, tables, apart);
+                    for (j, acc) in acc.into_iter().enumerate() {
+                        let rows = row(j, first);
+                        for (i, acc) in acc.into_iter().enumerate() {
+                            let acc = if scaled { acc.mul(factor) } else { acc };
+                            acc.store(rows.add(i * LANES));
+                        }
+                    }
+                    continue;
                 }
-                acc = look_up::<S, N, true>(acc, indices, groups, tables);
-                for (i, acc) in acc.into_iter().enumerate().take(count) {
-                    let acc = if scaled { acc.mul(factor) } else { acc };
-                    acc.store(w.add((first + i) * LANES));
+                let count = d - first;
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        if i < count {
+                            *acc = S::load(row(j, first + i));
+                        }
+                    }
+                }
+                acc = look_up::<S, T, N, true>(acc, indices, groups, tables, apart);
+                for (j, acc) in acc.into_iter().enumerate() {
+                    for (i, acc) in acc.into_iter().enumerate() {
+                        if i < count {
+                            let acc = if scaled { acc.mul(factor) } else { acc };
+                            acc.store(row(j, first + i));
+                        }
+                    }
                 }
             }
         }
-        let mut bias = S::load(w.add(d * LANES));
-        for g in 0..groups {
-            // Entry 0: all signs plus, as for an input that is always +1.
-            bias = bias.sub(S::load(tables.add(g * ENTRIES * LANES)));
+        for j in 0..T {
+            let mut bias = S::load(row(j, d));
+            for g in 0..groups {
+                // Entry 0: all signs plus, as for an input that is always +1.
+                bias = bias.sub(S::load(tables.add(j * apart + g * ENTRIES * LANES)));
+            }
+            if scaled {
+                bias = bias.mul(factor);
+            }
+            bias.store(row(j, d));
         }
-        if scaled {
-            bias = bias.mul(factor);
+    }
+}
+
+/// The biases of T tiles.
+#[inline(always)]
+unsafe fn biases<S: Simd, const T: usize>(w: *const f32, d: usize) -> [S; T] {
+    // SAFETY: `w` has T x (d + 1) vectors.
+    unsafe {
+        let mut bias = [S::splat(0.0); T];
+        for (j, bias) in bias.iter_mut().enumerate() {
+            *bias = S::load(w.add((j * (d + 1) + d) * LANES));
         }
-        bias.store(w.add(d * LANES));
+        bias
+    }
+}
+
+/// Weights of more bytes than this are prefetched.
+const FAR: usize = 1 << 20;
+
+/// See [`BlockPass`]; tiles t .. t + T.
+#[inline(always)]
+unsafe fn block_tiles<S: Simd, const T: usize, const N: usize, const M: usize>(pass: &BlockPass, t: usize) {
+    let BlockPass { d, slots, .. } = *pass;
+    let groups = Block::groups(d);
+    // What the first-level cache misses is fetched one pair of tiles ahead; what it holds would only cost instructions.
+    let far = pass.tiles.len() * (d + 1) * LANES * 4 > FAR;
+    // SAFETY: the caller passes storage of the sizes documented on the fields.
+    unsafe {
+        let w = pass.weights.add(t * (d + 1) * LANES);
+        if let Some(block) = pass.previous {
+            let update_groups = block.samples.div_ceil(GROUP);
+            for j in 0..T {
+                for g in 0..update_groups {
+                    let mut deltas = [S::splat(0.0); GROUP];
+                    for (b, delta) in deltas.iter_mut().enumerate().take(block.samples - g * GROUP) {
+                        let slot = slots.slot(t + j, g * GROUP + b);
+                        *delta = S::load(slot);
+                        if far {
+                            S::prefetch(slot.wrapping_add(T * slots.sub * LANES));
+                        }
+                    }
+                    build_table(deltas, pass.tables.add((j * update_groups + g) * ENTRIES * LANES));
+                }
+            }
+            update_tiles::<S, T, N>(w, d, block, pass.tables, pass.scale, far);
+        }
+        if let Some(block) = pass.next {
+            // One tile at a time: the tables of two would not fit the first-level cache.
+            for j in 0..T {
+                let w = w.add(j * (d + 1) * LANES);
+                build_tables::<S>(w, d, pass.tables);
+                let bias = biases::<S, 1>(w, d);
+                for chunk in 0..block.samples.div_ceil(CHUNK) {
+                    product_chunk::<S, 1, M>(block, chunk, groups, bias, pass.tables, |_, s, z| {
+                        z.store(slots.slot(t + j, s));
+                    });
+                }
+            }
+        }
     }
 }
 
 /// See [`BlockPass`].
 #[inline(always)]
-unsafe fn block_pass<S: Simd, const N: usize>(pass: &BlockPass) {
-    let BlockPass { d, slots, .. } = *pass;
-    let groups = Block::groups(d);
-    // SAFETY: the caller passes storage of the sizes documented on the fields.
+unsafe fn block_pass<S: Simd, const T: usize, const N: usize, const M: usize>(pass: &BlockPass) {
+    let mut t = pass.tiles.start;
+    // SAFETY: as for `block_tiles`.
     unsafe {
-        let update_tables = pass.tables.add(groups * ENTRIES * LANES);
-        for t in pass.tiles.clone() {
-            let w = pass.weights.add(t * (d + 1) * LANES);
-            if let Some(block) = pass.previous {
-                for g in 0..block.samples.div_ceil(GROUP) {
-                    let mut deltas = [S::splat(0.0); GROUP];
-                    for (b, delta) in deltas.iter_mut().enumerate().take(block.samples - g * GROUP) {
-                        *delta = S::load(slots.slot(t, g * GROUP + b));
-                    }
-                    build_table(deltas, update_tables.add(g * ENTRIES * LANES));
-                }
-                update_tile::<S, N>(w, d, block, update_tables, pass.scale);
-            }
-            if let Some(block) = pass.next {
-                build_tables::<S>(w, d, pass.tables);
-                let bias = S::load(w.add(d * LANES));
-                for chunk in 0..block.samples.div_ceil(CHUNK) {
-                    product_chunk::<S, N>(block, chunk, groups, bias, pass.tables, |s, z| {
-                        z.store(slots.slot(t, s));
-                    });
-                }
-            }
+        while t + T <= pass.tiles.end {
+            block_tiles::<S, T, N, M>(pass, t);
+            t += T;
+        }
+        while t < pass.tiles.end {
+            block_tiles::<S, 1, N, M>(pass, t);
+            t += 1;
         }
     }
 }
@@ -525,41 +629,61 @@ unsafe fn any_inner_pass<S: Simd>(pass: &mut StepPass) {
 /// Below this many samples a forward pass adds up signed weights directly instead of building tables.
 const FEW: usize = 6;
 
-/// See [`ForwardPass`].
+/// See [`ForwardPass`]; tiles t .. t + T.
 #[inline(always)]
-unsafe fn forward_pass<S: Simd, const N: usize>(pass: &mut ForwardPass) {
-    let (d, rows) = (pass.d, pass.row_count);
+unsafe fn forward_tiles<S: Simd, const T: usize, const N: usize>(pass: &ForwardPass, t: usize) {
+    let (d, rows, block) = (pass.d, pass.row_count, pass.block);
     let groups = Block::groups(d);
-    let block = pass.block;
     // SAFETY: the caller passes storage of the sizes documented on the fields.
     unsafe {
-        for i in 0..block.samples * rows {
-            S::splat(0.0).store(pass.scratch.add(i * LANES));
-        }
-        for t in pass.tiles.clone() {
-            let w = pass.weights.add(t * (d + 1) * LANES);
-            let bias = S::load(w.add(d * LANES));
-            let row = pass.rows.add(t * rows * LANES);
-            let scratch = pass.scratch;
-            let take = |s: usize, z: S| {
-                let active = z.relu();
-                for r in 0..rows {
-                    let sum = scratch.add((s * rows + r) * LANES);
-                    S::load(row.add(r * LANES)).fma(active, S::load(sum)).store(sum);
-                }
-            };
-            if block.samples < FEW {
+        let w = pass.weights.add(t * (d + 1) * LANES);
+        let bias = biases::<S, T>(w, d);
+        let row = pass.rows.add(t * rows * LANES);
+        let scratch = pass.scratch;
+        let take = |j: usize, s: usize, z: S| {
+            let active = z.relu();
+            for r in 0..rows {
+                let sum = scratch.add((s * rows + r) * LANES);
+                S::load(row.add((j * rows + r) * LANES)).fma(active, S::load(sum)).store(sum);
+            }
+        };
+        if block.samples < FEW {
+            for (j, bias) in bias.into_iter().enumerate() {
                 for s in 0..block.samples {
-                    take(s, signed_sum::<S>(w, d, block, s, bias));
-                }
-            } else {
-                build_tables::<S>(w, d, pass.tables);
-                for chunk in 0..block.samples.div_ceil(CHUNK) {
-                    product_chunk::<S, N>(block, chunk, groups, bias, pass.tables, take);
+                    take(j, s, signed_sum::<S>(w.add(j * (d + 1) * LANES), d, block, s, bias));
                 }
             }
+        } else {
+            for j in 0..T {
+                let tables = pass.tables.add(j * groups * ENTRIES * LANES);
+                build_tables::<S>(w.add(j * (d + 1) * LANES), d, tables);
+            }
+            for chunk in 0..block.samples.div_ceil(CHUNK) {
+                product_chunk::<S, T, N>(block, chunk, groups, bias, pass.tables, take);
+            }
         }
-        for (i, sum) in pass.sums[..block.samples * rows].iter_mut().enumerate() {
+    }
+}
+
+/// See [`ForwardPass`].
+#[inline(always)]
+unsafe fn forward_pass<S: Simd, const T: usize, const N: usize>(pass: &mut ForwardPass) {
+    let count = pass.block.samples * pass.row_count;
+    // SAFETY: as for `forward_tiles`; scratch has a vector for every sum.
+    unsafe {
+        for i in 0..count {
+            S::splat(0.0).store(pass.scratch.add(i * LANES));
+        }
+        let mut t = pass.tiles.start;
+        while t + T <= pass.tiles.end {
+            forward_tiles::<S, T, N>(pass, t);
+            t += T;
+        }
+        while t < pass.tiles.end {
+            forward_tiles::<S, 1, N>(pass, t);
+            t += 1;
+        }
+        for (i, sum) in pass.sums[..count].iter_mut().enumerate() {
             *sum = S::load(pass.scratch.add(i * LANES)).sum();
         }
     }
@@ -618,7 +742,7 @@ unsafe fn large_batch_pass<S: Simd, const R: usize, const N: usize>(pass: &Large
             for (index, block) in pass.blocks.iter().enumerate() {
                 for chunk in 0..block.samples.div_ceil(CHUNK) {
                     let scratch = pass.scratch;
-                    product_chunk::<S, N>(block, chunk, groups, bias, pass.tables, |s, z| {
+                    product_chunk::<S, 1, N>(block, chunk, groups, [bias], pass.tables, |_, s, z| {
                         z.store(scratch.add(s * LANES));
                     });
                 }
@@ -632,11 +756,67 @@ unsafe fn large_batch_pass<S: Simd, const R: usize, const N: usize>(pass: &Large
                     pass.row_factors.as_ptr().add(factors),
                 );
                 build_tables::<S>(pass.scratch, block.samples, update_tables);
-                update_tile::<S, N>(w, d, block, update_tables, 1.0);
+                update_tiles::<S, 1, N>(w, d, block, update_tables, 1.0, false);
             }
             for (r, new) in new.into_iter().enumerate() {
                 new.store(rows.add(r * LANES));
             }
+        }
+    }
+}
+
+/// Many independent multiply-adds in registers; returns their number.
+#[inline(always)]
+unsafe fn peak_multiply_adds<S: Simd>() -> usize {
+    const CHAINS: usize = 12;
+    const ROUNDS: usize = 4096;
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let factor = S::splat(std::hint::black_box(0.5));
+        let mut acc = [factor; CHAINS];
+        for _ in 0..ROUNDS {
+            for acc in &mut acc {
+                *acc = acc.fma(factor, factor);
+            }
+        }
+        let total = acc.into_iter().reduce(|a, b| a.add(b)).map(|v| v.sum());
+        std::hint::black_box(total);
+    }
+    CHAINS * ROUNDS
+}
+
+/// Look-ups as in the product, in tables that fit the first-level cache; returns their number. `tables` has 256 vectors.
+#[inline(always)]
+unsafe fn peak_look_ups<S: Simd, const T: usize, const N: usize>(tables: *mut f32) -> usize {
+    const ROUNDS: usize = 64;
+    let indices: [u8; 8 * CHUNK] = std::array::from_fn(|i| (i * 7 % ENTRIES * 8) as u8);
+    // SAFETY: 16 tables of 16 vectors, indices for each.
+    unsafe {
+        let mut acc = [[S::splat(0.0); N]; T];
+        for _ in 0..ROUNDS {
+            acc = look_up::<S, T, N, false>(
+                acc,
+                std::hint::black_box(&indices).as_ptr(),
+                8,
+                tables,
+                128 * LANES,
+            );
+        }
+        let total = acc.into_iter().flatten().reduce(|a, b| a.add(b)).map(|v| v.sum());
+        std::hint::black_box(total);
+    }
+    ROUNDS * 8 * N * T
+}
+
+/// Reads and writes `count` vectors.
+#[inline(always)]
+unsafe fn peak_stream<S: Simd>(data: *mut f32, count: usize) {
+    // SAFETY: the caller passes `count` vectors.
+    unsafe {
+        let one = S::splat(std::hint::black_box(1.0));
+        for i in 0..count {
+            let at = data.add(i * LANES);
+            S::load(at).mul(one).store(at);
         }
     }
 }
@@ -652,6 +832,9 @@ pub struct Kernels {
     pub inner_pass: unsafe fn(&mut StepPass),
     pub forward_pass: unsafe fn(&mut ForwardPass),
     pub large_batch_pass: [unsafe fn(&LargeBatchPass); ROWS.len()],
+    pub peak_multiply_adds: unsafe fn() -> usize,
+    pub peak_look_ups: unsafe fn(*mut f32) -> usize,
+    pub peak_stream: unsafe fn(*mut f32, usize),
     /// Samples per sub-block to aim at.
     pub sub_block: usize,
 }
@@ -675,7 +858,7 @@ macro_rules! kernels {
             $(#[target_feature(enable = $feature)])*
             unsafe fn block_pass(pass: &BlockPass) {
                 // SAFETY: the caller keeps the contract of `BlockPass`.
-                unsafe { super::block_pass::<$simd, $look_up>(pass) }
+                unsafe { super::block_pass::<$simd, $pair, $look_up, { $pair * $look_up }>(pass) }
             }
 
             $(#[target_feature(enable = $feature)])*
@@ -699,13 +882,31 @@ macro_rules! kernels {
             $(#[target_feature(enable = $feature)])*
             unsafe fn forward_pass(pass: &mut ForwardPass) {
                 // SAFETY: the caller keeps the contract of `ForwardPass`.
-                unsafe { super::forward_pass::<$simd, $look_up>(pass) }
+                unsafe { super::forward_pass::<$simd, 1, { $pair * $look_up }>(pass) }
             }
 
             $(#[target_feature(enable = $feature)])*
             unsafe fn large_batch_pass<const R: usize>(pass: &LargeBatchPass) {
                 // SAFETY: the caller keeps the contract of `LargeBatchPass`.
                 unsafe { super::large_batch_pass::<$simd, R, $look_up>(pass) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn peak_multiply_adds() -> usize {
+                // SAFETY: the caller has the instruction set.
+                unsafe { super::peak_multiply_adds::<$simd>() }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn peak_look_ups(tables: *mut f32) -> usize {
+                // SAFETY: the caller passes 256 vectors.
+                unsafe { super::peak_look_ups::<$simd, $pair, $look_up>(tables) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn peak_stream(data: *mut f32, count: usize) {
+                // SAFETY: the caller passes `count` vectors.
+                unsafe { super::peak_stream::<$simd>(data, count) }
             }
 
             pub const KERNELS: Kernels = Kernels {
@@ -721,6 +922,9 @@ macro_rules! kernels {
                     large_batch_pass::<8>,
                     large_batch_pass::<16>,
                 ],
+                peak_multiply_adds,
+                peak_look_ups,
+                peak_stream,
                 sub_block: $sub,
             };
         }
@@ -734,7 +938,7 @@ kernels!(avx2, super::super::simd::Avx2, 4, 4, 1, 8, ["avx2,fma,bmi1,bmi2,popcnt
 kernels!(
     avx512,
     super::super::simd::Avx512,
-    16,
+    8,
     8,
     2,
     8,

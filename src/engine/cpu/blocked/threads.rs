@@ -5,7 +5,8 @@
 //! everybody's n, and its line for n is written again at n+2, after everybody has announced n+1: so two lines suffice.
 //! Waiting threads spin briefly and then yield, so that a stolen core costs a time slice and not a deadlock.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Spins before the first yield: about 10 microseconds where a pause takes 140 cycles.
 const SPINS: u32 = 200;
@@ -22,6 +23,8 @@ pub struct Exchange {
     lines: Vec<Line>,
     /// Set when a thread panicked: the others must not wait for it.
     failed: AtomicBool,
+    /// Nanoseconds that threads waited after they had given up spinning, summed over threads.
+    lost: AtomicU64,
 }
 
 impl Exchange {
@@ -31,7 +34,7 @@ impl Exchange {
         let span = (values + 1).div_ceil(16);
         let count = if threads == 1 { 0 } else { threads * 2 * span };
         let lines = (0..count).map(|_| Line(std::array::from_fn(|_| AtomicU32::new(0)))).collect();
-        Self { threads, span, lines, failed: AtomicBool::new(false) }
+        Self { threads, span, lines, failed: AtomicBool::new(false), lost: AtomicU64::new(0) }
     }
 
     fn word(&self, thread: usize, turn: u32, word: usize) -> &AtomicU32 {
@@ -67,15 +70,26 @@ impl Exchange {
     fn wait(&self, other: usize, turn: u32, number: u32) {
         let announced = self.word(other, turn, 0);
         let mut spins = 0;
+        let mut yielding: Option<Instant> = None;
         while announced.load(Ordering::Acquire) != number {
             if spins < SPINS {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
+                yielding.get_or_insert_with(Instant::now);
                 assert!(!self.failed.load(Ordering::Relaxed), "another training thread failed");
                 std::thread::yield_now();
             }
         }
+        if let Some(since) = yielding {
+            self.lost.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Time that threads waited longer than a few spins, summed over threads: much of it means that the threads do not run
+    /// at the same time, because others want the cores too.
+    pub fn lost(&self) -> Duration {
+        Duration::from_nanos(self.lost.load(Ordering::Relaxed))
     }
 
     /// Tells the other threads when the holder panics.

@@ -128,10 +128,11 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Batches that fit a block: delayed rank-1 updates.
     fn blocks(&mut self) {
-        let Context { steps, plan, kernels, d, .. } = *self.context;
+        let Context { steps, plan, kernels, .. } = *self.context;
         let Plan { batch, sub, block, .. } = plan;
         let total = steps.rates.len() * batch;
-        let slots = Slots { base: pointer(self.share.slots), tiles: self.tiles, sub };
+        let offsets = Slots::offsets(block, sub, self.tiles);
+        let slots = Slots { base: pointer(self.share.slots), sub, offsets: offsets.as_ptr() };
         let mut current = Block::default();
         let mut previous = Block::default();
         let mut scale = 1.0;
@@ -285,6 +286,13 @@ struct Interval {
     history: Range<usize>,
 }
 
+/// A factor below 1e-25 counts as zero. A sample that is fitted perfectly has a gradient like exp(-100); its deltas would be
+/// denormal numbers, with which processors compute a hundred times slower, and which no weight would feel. NaN stays.
+#[inline]
+fn flush_tiny(factor: f32) -> f32 {
+    if factor.abs() < 1e-25 { 0.0 } else { factor }
+}
+
 /// Logits, loss and their gradients: everything of a step that is not per neuron. All threads compute it alike.
 struct Head<'a> {
     steps: &'a Steps<'a>,
@@ -328,9 +336,9 @@ impl Head<'_> {
             let target = &targets[b * width..(b + 1) * width];
             if self.rows == 1 {
                 let g = self.margin_gradient(loss, total(0), target);
-                self.delta_factors[b] = factor * g;
+                self.delta_factors[b] = flush_tiny(factor * g);
                 // A difference of two rows moves twice as far as each.
-                self.row_factors[b] = 2.0 * factor * g;
+                self.row_factors[b] = 2.0 * self.delta_factors[b];
                 bias_gradient[0] += 2.0 * g;
             } else {
                 let mut logits = [0.0; 16];
@@ -342,8 +350,8 @@ impl Head<'_> {
                 let value = loss.gradient(&logits[..classes], target, &mut gradient[..classes]);
                 self.loss_sum += f64::from(value);
                 for r in 0..self.rows {
-                    self.delta_factors[b * self.rows + r] = factor * gradient[r];
-                    self.row_factors[b * self.rows + r] = factor * gradient[r];
+                    self.delta_factors[b * self.rows + r] = flush_tiny(factor * gradient[r]);
+                    self.row_factors[b * self.rows + r] = self.delta_factors[b * self.rows + r];
                     bias_gradient[r] += gradient[r];
                 }
             }

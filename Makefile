@@ -1,0 +1,39 @@
+# Two commands: `make demo` runs the quick experiment, `make test` passes the tests. Both install what is missing on a
+# Debian machine (as root, or with sudo); Rust and a C compiler are expected to be there.
+
+LIBRARIES := libopenblas-dev pkg-config
+TESTING := chromium
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+
+.PHONY: demo test lint setup setup-test
+
+demo: setup
+	cargo build --release --locked
+	./target/release/curricle run experiments/parity-mlp/quick.toml --resume
+
+test: setup-test
+	cargo test --release --locked --workspace
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+setup:
+	@$(call install,$(LIBRARIES))
+
+setup-test:
+	@$(call install,$(LIBRARIES) $(TESTING))
+
+# Debian packages that are not yet installed; elsewhere the same libraries have to be there already.
+define install
+	if command -v dpkg-query >/dev/null; then \
+		missing=; \
+		for package in $(1); do \
+			dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+		done; \
+		if [ -n "$$missing" ]; then \
+			echo "installing$$missing"; \
+			$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		fi; \
+	fi
+endef

@@ -1,0 +1,286 @@
+//! `curricle theory compare`: bounds and measurements over a grid of d and k, and ordinary SGD beside them.
+
+use super::session::{Session, make_parent};
+use super::sgd::{self, SgdGrid, SgdLine};
+use super::{Common, compare_report, unit, usage};
+use crate::cli::ClaimFailed;
+use crate::report;
+use crate::report::data::{Claim, Verdict};
+use crate::run::experiment::Existing;
+use crate::run::folder::write_json;
+use anyhow::{Context, Result};
+use curricle_theory::compare::{CompareLog, CompareSpec, Comparison, Line, compare};
+use curricle_theory::two_phase::{MAX_DIMENSION, TeacherSpec};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Hold bounds against measurements over a grid of d and k, with ordinary SGD beside them
+///
+/// Draws samples against d (information-theoretic, statistical-query, measured labels and phase-one teachers, explicit bounds, headline), fits
+/// log-log slopes with confidence intervals and says for each measured point whether it lies between its lower and upper line. OUT gets
+/// compare.json, report.html, data.json and figures as SVG and PNG; run folders of SGD lie in OUT/runs. Exit code 3 when a claim fails.
+///
+/// JSON: {"comparison":{"spec","lines","verdicts","recovery","fitted","skipped"},"sgd":{"grid","lines"},"claims":[{"name","statement",
+/// "verdict","value","interval","detail"}],"report","device","version","command","wall_seconds"}.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct CompareArgs {
+    /// Support sizes
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "4")]
+    ks: Vec<usize>,
+    /// Dimensions [default: 15,21,29,41,57; with --quick 15,21,29]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    ds: Option<Vec<usize>>,
+    /// A small grid in seconds
+    #[arg(long)]
+    quick: bool,
+    /// Distinct student neurons, and the width in the bounds
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    neurons: usize,
+    /// Width of phase-one teachers, even
+    #[arg(long, value_name = "M", default_value_t = 64)]
+    teacher_width: usize,
+    /// Phase-one teachers per point [default: 61; with --quick 15]
+    #[arg(long, value_name = "N")]
+    teachers: Option<u64>,
+    /// Trials from labels per point [default: 21; with --quick 5]
+    #[arg(long, value_name = "N")]
+    label_trials: Option<u64>,
+    /// Failure probability in the bounds
+    #[arg(long, default_value_t = 0.1)]
+    delta: f64,
+    /// Loss in the headline
+    #[arg(long, default_value_t = 0.1)]
+    epsilon: f64,
+    /// Confidence of all intervals
+    #[arg(long, default_value_t = 0.95)]
+    confidence: f64,
+    /// Seed of the two-phase measurements
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Leave ordinary SGD out
+    #[arg(long)]
+    no_sgd: bool,
+    /// Support sizes of ordinary SGD [default: 3,4; with --quick 3]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    sgd_ks: Option<Vec<usize>>,
+    /// Dimensions of ordinary SGD [default: 16,24,32,44,60; with --quick 12,16]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    sgd_ds: Option<Vec<usize>>,
+    /// Seeds of ordinary SGD [default: 1,2,3; with --quick 1]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    sgd_seeds: Option<Vec<u64>>,
+    /// Most steps (of 32 samples) of an SGD student [default: 60000; with --quick 10000]
+    #[arg(long, value_name = "N")]
+    sgd_steps: Option<u64>,
+    /// Where everything goes
+    #[arg(long, value_name = "FOLDER", default_value = "runs/theory-compare")]
+    out: PathBuf,
+    /// Go on with finished trials and runs
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Forget finished trials and runs
+    #[arg(long)]
+    fresh: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The command's answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    pub comparison: Comparison,
+    pub sgd: Option<Sgd>,
+    pub claims: Vec<Claim>,
+    pub report: String,
+    pub device: String,
+    pub version: &'static str,
+    pub command: String,
+    pub wall_seconds: f64,
+}
+
+/// Ordinary SGD.
+#[derive(Debug, Serialize)]
+pub(super) struct Sgd {
+    pub grid: SgdGrid,
+    pub lines: Vec<SgdLine>,
+}
+
+pub(super) fn run(args: &CompareArgs) -> Result<()> {
+    let (spec, grid) = resolve(args)?;
+    let session = Session::new(Some(args.out.join("compare.state")), Duration::from_secs(30))?;
+    let mut log: CompareLog = session.open(args.resume, args.fresh)?;
+    session.next("two-phase algorithm");
+    let comparison = session.run(&mut log, |log| log, |log, callback| compare(&spec, log, callback))?;
+    session.finish();
+    let existing = match (args.resume, args.fresh) {
+        (true, _) => Existing::Resume,
+        (_, true) => Existing::Fresh,
+        _ => Existing::Refuse,
+    };
+    let mut sgd = None;
+    if let Some(grid) = grid {
+        match sgd::run(&grid, &args.out.join("runs"), existing, session.cancel())? {
+            Some(lines) => sgd = Some(Sgd { grid, lines }),
+            None => session.check()?,
+        }
+    }
+    let claims = claims(&comparison);
+    let mut answer = Answer {
+        comparison,
+        sgd,
+        claims,
+        report: args.out.join("report.html").display().to_string(),
+        device: super::device(),
+        version: env!("CARGO_PKG_VERSION"),
+        command: super::command_line(),
+        wall_seconds: session.seconds(),
+    };
+    let data = compare_report::data(&answer);
+    let paths = report::write(&data, &args.out)
+        .with_context(|| format!("cannot write the report to {}", args.out.display()))?;
+    answer.report = paths.html.display().to_string();
+    make_parent(&args.out.join("compare.json"))?;
+    write_json(&args.out.join("compare.json"), &answer)?;
+    args.common.answer(&answer, &compare_report::text(&answer))?;
+    let failed: Vec<&str> =
+        answer.claims.iter().filter(|c| c.verdict == Verdict::Fail).map(|c| c.name.as_str()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(ClaimFailed(format!("claims failed: {}", failed.join(", "))).into())
+}
+
+/// Checked settings.
+fn resolve(args: &CompareArgs) -> Result<(CompareSpec, Option<SgdGrid>)> {
+    for (name, value) in [("delta", args.delta), ("epsilon", args.epsilon), ("confidence", args.confidence)] {
+        unit(name, value)?;
+    }
+    let default = |quick: &[usize], full: &[usize]| if args.quick { quick.to_vec() } else { full.to_vec() };
+    let ds = args.ds.clone().unwrap_or_else(|| default(&[15, 21, 29], &[15, 21, 29, 41, 57]));
+    if args.ks.is_empty() || ds.is_empty() {
+        return Err(usage("the grid is empty: give --ks and --ds"));
+    }
+    if let Some(k) = args.ks.iter().find(|k| **k < 2 || **k > 64) {
+        return Err(usage(format!("--ks {k}: support sizes from 2 to 64; label batches grow like d^(k-1)")));
+    }
+    if let Some(d) = ds.iter().find(|d| **d > MAX_DIMENSION) {
+        return Err(usage(format!(
+            "--ds {d} is above {MAX_DIMENSION}, the limit of the simulation; `theory bounds` takes any d"
+        )));
+    }
+    let usable = |k: usize, d: usize| k < d && (k.is_multiple_of(2) || d.is_multiple_of(2));
+    if let Some(k) = args.ks.iter().find(|&&k| !ds.iter().any(|&d| usable(k, d))) {
+        return Err(usage(format!(
+            "--ks {k}: no d of the grid has k < d with k or d even (the threshold coefficients at even levels vanish for odd d, so odd k with odd d \
+             carries no signal at any batch); give --ds with even values, or an even k"
+        )));
+    }
+    if args.teacher_width == 0 || !args.teacher_width.is_multiple_of(2) {
+        return Err(usage(format!(
+            "--teacher-width {}: mirrored neurons come in pairs, give an even number",
+            args.teacher_width
+        )));
+    }
+    let pick =
+        |given: Option<u64>, quick: u64, full: u64| given.unwrap_or(if args.quick { quick } else { full });
+    let usual = CompareSpec::default();
+    let spec = CompareSpec {
+        k: args.ks.clone(),
+        d: ds,
+        neurons: args.neurons,
+        delta: args.delta,
+        epsilon: args.epsilon,
+        confidence: args.confidence,
+        teacher: TeacherSpec { width: args.teacher_width, ..TeacherSpec::default() },
+        label_trials: pick(args.label_trials, 5, usual.label_trials),
+        teachers: pick(args.teachers, 15, usual.teachers),
+        statistics_samples: if args.quick { 1 << 15 } else { usual.statistics_samples },
+        seed: args.seed,
+        ..usual
+    };
+    if args.no_sgd {
+        return Ok((spec, None));
+    }
+    let grid = SgdGrid {
+        ks: args.sgd_ks.clone().unwrap_or_else(|| default(&[3], &[3, 4])),
+        ds: args.sgd_ds.clone().unwrap_or_else(|| default(&[12, 16], &[16, 24, 32, 44, 60])),
+        seeds: args.sgd_seeds.clone().unwrap_or_else(|| if args.quick { vec![1] } else { vec![1, 2, 3] }),
+        steps: pick(args.sgd_steps, 10_000, 60_000),
+        teacher_steps: if args.quick { 5_000 } else { 20_000 },
+    };
+    // Mistakes in the grid before anything is measured.
+    for &k in &grid.ks {
+        for &d in &grid.ds {
+            sgd::plan(&grid, d, k)?;
+        }
+    }
+    Ok((spec, Some(grid)))
+}
+
+/// What issue and theorem say about the measured lines; slopes are judged by their point estimates.
+fn claims(comparison: &Comparison) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for fitted in &comparison.fitted {
+        let k = fitted.k;
+        let line = |name: &str| comparison.lines.iter().find(|l| l.k == k && l.name == name);
+        if let Some(labels) = line("measured_labels") {
+            claims.push(slope(&format!("labels-slope-k{k}"), labels, k as f64 - 1.0, 0.4));
+        }
+        if let Some(teacher) = line("measured_phase_one") {
+            claims.push(slope(&format!("phase-one-slope-k{k}"), teacher, 0.0, 0.5));
+        }
+        let mine = || comparison.verdicts.iter().filter(|v| v.k == k);
+        let (held, all) = (mine().filter(|v| v.holds == Some(true)).count(), mine().count());
+        let broken = mine().any(|v| v.holds == Some(false));
+        claims.push(Claim {
+            name: format!("between-the-lines-k{k}"),
+            statement: format!(
+                "k = {k}: every measured point lies between its lower line and its explicit upper bound, and no trial needs more than its own bound"
+            ),
+            verdict: match (broken, held == all) {
+                (true, _) => Verdict::Fail,
+                (false, true) => Verdict::Pass,
+                _ => Verdict::Inconclusive,
+            },
+            value: Some(held as f64 / all.max(1) as f64),
+            interval: None,
+            detail: format!("{held} of {all} points hold"),
+        });
+    }
+    claims
+}
+
+/// Fewer dimensions than this leave a slope undecided.
+const FEWEST_DIMENSIONS: usize = 4;
+
+fn slope(name: &str, line: &Line, expected: f64, tolerance: f64) -> Claim {
+    let fit = line.fit.as_ref();
+    let value = fit.map(|f| f.slope);
+    let verdict = match fit {
+        Some(f) if f.points >= FEWEST_DIMENSIONS => match (f.slope - expected).abs() <= tolerance {
+            true => Verdict::Pass,
+            false => Verdict::Fail,
+        },
+        _ => Verdict::Inconclusive,
+    };
+    Claim {
+        name: name.to_owned(),
+        statement: format!(
+            "k = {}: the log-log slope in d of {} is within {expected} +- {tolerance}",
+            line.k,
+            line.name.replace('_', " ")
+        ),
+        verdict,
+        value,
+        interval: fit.and_then(|f| f.slope_interval).map(|i| [i.low, i.high]),
+        detail: format!(
+            "point estimate over {} dimensions (at least {FEWEST_DIMENSIONS} decide){}",
+            fit.map_or(0, |f| f.points),
+            line.bootstrap.map_or_else(String::new, |b| format!(
+                "; bootstrap over trials ({:.2}, {:.2})",
+                b.low, b.high
+            ))
+        ),
+    }
+}

@@ -1,0 +1,367 @@
+//! `curricle run` as a user runs it: folders, JSON, resume, exit codes.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// An experiment of a fraction of a second that uses most kinds of schedule.
+const SPEC: &str = r#"
+experiment = "tiny"
+scale = "test"
+seeds = [3, 5]
+task = { kind = "parity", d = 12, k = 2 }
+evaluation = { samples = 500, every_samples = 320, levels = [0.6, 0.99] }
+correlations = { samples = 1000, degrees = [1, 2], random = 10 }
+
+[teacher]
+hidden = [64]
+batch = 16
+learning_rate = 0.3
+steps = 1500
+checkpoints = { every_steps = 100, log_spaced = 5 }
+
+[student]
+hidden = [16]
+batch = 16
+learning_rate = 0.1
+steps = 800
+
+[arms.ce]
+weight_decay = 1e-4
+schedule = { kind = "cosine", warmup = 0.06 }
+
+[arms.progressive]
+distill = { schedule = { kind = "progressive", interval = { steps = 100 } }, temperature = 1 }
+
+[arms.two]
+distill = { schedule = { kind = "n-t", checkpoints = [{ step = 200 }, "final"], duration = { steps = 130 } }, temperature = 1e-20, label_mix = { from = 0.5, to = 0.0, steps = 200 } }
+
+[arms.saturation]
+distill = { schedule = { kind = "till-saturation", max_steps = 90 }, temperature = 0 }
+"#;
+
+fn curricle(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_curricle")).args(arguments).output().unwrap()
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::write(bench.spec(), SPEC).unwrap();
+        bench
+    }
+
+    fn spec(&self) -> PathBuf {
+        self.folder.path().join("tiny.toml")
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, out: &str, more: &[&str]) -> Vec<String> {
+        let fixed = ["run".into(), self.spec().display().to_string(), "--out".into()];
+        let out = self.out(out).display().to_string();
+        fixed.into_iter().chain([out]).chain(more.iter().map(ToString::to_string)).collect()
+    }
+
+    fn run(&self, out: &str, more: &[&str]) -> Output {
+        let arguments = self.command(out, more);
+        curricle(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}", error(output));
+}
+
+/// Everything a run folder holds that has to be the same bits, without times.
+fn fingerprint(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                if name != "figures" {
+                    pending.push(path);
+                }
+            } else if name == "metrics.jsonl" {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let lines = text.lines().map(|line| {
+                    let mut line: Value = serde_json::from_str(line).unwrap();
+                    line.as_object_mut().unwrap().remove("wall_seconds").unwrap();
+                    line.to_string() + "\n"
+                });
+                found.push((
+                    path.strip_prefix(root).unwrap().to_owned(),
+                    lines.collect::<String>().into_bytes(),
+                ));
+            } else if name.starts_with("step-") || name == "spec.toml" {
+                found.push((path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn assert_same(a: &Path, b: &Path) {
+    let (a, b) = (fingerprint(a), fingerprint(b));
+    let names = |f: &[(PathBuf, Vec<u8>)]| f.iter().map(|(p, _)| p.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&a), names(&b));
+    assert!(a.len() > 20, "there is something to compare");
+    for ((path, a), (_, b)) in a.iter().zip(&b) {
+        assert!(a == b, "{} differs", path.display());
+    }
+}
+
+#[test]
+fn a_run_leaves_folders_json_and_a_report() {
+    let bench = Bench::new();
+    let output = bench.run("runs", &["--json"]);
+    assert_code(&output, 0);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&summary["experiment"], &summary["scale"]), (&"tiny".into(), &"test".into()));
+    let arms = summary["arms"].as_array().unwrap();
+    assert_eq!(arms.len(), 10);
+    let teacher = &arms[0];
+    assert_eq!((&teacher["name"], &teacher["seed"]), (&"teacher".into(), &3.into()));
+    assert!(teacher["samples_to"]["0.99"].as_u64().unwrap() <= 24_000);
+    assert_eq!(teacher["final_accuracy"], 1.0);
+    assert_eq!(teacher["steps"], 1500);
+    assert!(Path::new(summary["report"].as_str().unwrap()).is_file());
+    let root = bench.out("runs/tiny");
+    for file in ["summary.json", "data.json", "teacher/seed-3/correlations.json"] {
+        assert!(root.join(file).is_file(), "{file}");
+    }
+    let run = root.join("two/seed-5");
+    for file in [
+        "spec.toml",
+        "metrics.jsonl",
+        "run.json",
+        "resume.safetensors",
+        "checkpoints/step-000000000800.safetensors",
+    ] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    let spec: toml::Table = std::fs::read_to_string(run.join("spec.toml")).unwrap().parse().unwrap();
+    assert_eq!(spec["task"]["support"].as_array().unwrap().len(), 2);
+    let checkpoints = spec["distill"]["checkpoints"].as_array().unwrap();
+    assert_eq!(checkpoints[0].as_str(), Some("teacher/seed-5/checkpoints/step-000000000200.safetensors"));
+    // Checkpoint steps: every 100 and about 1, 4, 19, 80, 347, 1500.
+    let kept = std::fs::read_dir(root.join("teacher/seed-3/checkpoints")).unwrap().count();
+    assert_eq!(kept, 15 + 5);
+}
+
+#[test]
+fn killed_and_resumed_gives_the_same_bits_as_uninterrupted_on_any_number_of_threads() {
+    let bench = Bench::new();
+    assert_code(&bench.run("whole", &["--threads", "1"]), 0);
+    // Longer than the tests' patience if it never got anywhere: each start has at least the time to save something.
+    let mut kills = 0;
+    for delay in [30, 60, 90, 120, 200, 300, 500] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_curricle"))
+            .args(bench.command("cut", &["--threads", "2", "--resume", "--save-every", "0"]))
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        kills += i32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills > 0, "no run was killed in the middle");
+    assert_code(&bench.run("cut", &["--threads", "2", "--resume"]), 0);
+    assert_same(&bench.out("whole/tiny"), &bench.out("cut/tiny"));
+}
+
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let bench = Bench::new();
+    let long = ["--set", "student.steps=100000000"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_curricle"))
+        .args(bench.command("runs", &long))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = bench.out("runs/tiny/two/seed-3/metrics.jsonl");
+    for _ in 0..600 {
+        if begun.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("--resume"), "{said}");
+    assert!(bench.out("runs/tiny/two/seed-3/resume.safetensors").exists());
+}
+
+#[test]
+fn existing_runs_are_not_overwritten() {
+    let bench = Bench::new();
+    let first = ["--seeds", "3"];
+    assert_code(&bench.run("runs", &first), 0);
+    let before = fingerprint(&bench.out("runs/tiny"));
+    let refused = bench.run("runs", &first);
+    assert_code(&refused, 2);
+    assert!(error(&refused).contains("--resume") && error(&refused).contains("seed-3"));
+    // Other settings are not taken for the same run.
+    let other = bench.run("runs", &["--seeds", "3", "--resume", "--set", "arms.ce.learning_rate=0.2"]);
+    assert_code(&other, 2);
+    assert!(error(&other).contains("learning_rate = 0.1"), "{}", error(&other));
+    // More seeds are added to what is there.
+    assert_code(&bench.run("runs", &["--resume"]), 0);
+    let after = fingerprint(&bench.out("runs/tiny"));
+    assert!(before.iter().all(|kept| after.contains(kept)));
+    assert_code(&bench.run("runs", &["--seeds", "3", "--fresh", "--set", "arms.ce.learning_rate=0.2"]), 0);
+}
+
+#[test]
+fn students_can_follow_another_runs_folder_or_files() {
+    let bench = Bench::new();
+    assert_code(&bench.run("runs", &["--seeds", "3"]), 0);
+    let teacher = bench.out("runs/tiny/teacher");
+    let file = |step: u32| teacher.join(format!("seed-3/checkpoints/step-{step:012}.safetensors"));
+    let spec = |distill: &str| {
+        format!(
+            "experiment = \"follow\"\nscale = \"test\"\nseeds = [3]\ntask = {{ kind = \"parity\", d = 12, k = 2 }}\n\
+             evaluation = {{ samples = 500, every_samples = 320 }}\n\
+             [student]\nhidden = [16]\nbatch = 16\nlearning_rate = 0.1\nsteps = 800\n\
+             [arms.two]\ndistill = {{ {distill}, temperature = 1e-20, label_mix = {{ from = 0.5, to = 0.0, steps = 200 }} }}\n"
+        )
+    };
+    let schedule = "schedule = { kind = \"n-t\", checkpoints = [{ step = 200 }, \"final\"], duration = { steps = 130 } }";
+    let folder = spec(&format!("teacher = {:?}, {schedule}", teacher.display().to_string()));
+    let files = spec(&format!(
+        "teacher = [{:?}, {:?}], schedule = {{ kind = \"sequence\", checkpoints = [{{ step = 200 }}, \"final\"], durations = [{{ steps = 130 }}, {{ steps = 1 }}] }}",
+        file(200).display().to_string(),
+        file(1500).display().to_string()
+    ));
+    for (name, text) in [("folder", folder), ("files", files)] {
+        std::fs::write(bench.spec(), text).unwrap();
+        assert_code(&bench.run(name, &[]), 0);
+        // The same student as in the experiment that trained the teacher.
+        let end = "two/seed-3/checkpoints/step-000000000800.safetensors";
+        let read = |root: &str| curricle::checkpoint::load(&bench.out(root).join(end)).unwrap().params;
+        assert!(read("runs/tiny") == read(&format!("{name}/follow")), "{name}");
+    }
+    let empty = bench.out("runs/tiny/empty/seed-3");
+    std::fs::create_dir_all(empty.join("checkpoints")).unwrap();
+    std::fs::write(empty.join("spec.toml"), "training = { batch = 16 }").unwrap();
+    for (distill, expected) in [
+        (
+            format!("teacher = {:?}, {schedule}", bench.out("runs/tiny/empty").display().to_string()),
+            "no checkpoints",
+        ),
+        (format!("teacher = \"nowhere\", {schedule}"), "nowhere"),
+        (
+            format!(
+                "teacher = [{:?}], schedule = {{ kind = \"one-shot\" }}",
+                bench.spec().display().to_string()
+            ),
+            "tiny.toml",
+        ),
+    ] {
+        std::fs::write(bench.spec(), spec(&distill)).unwrap();
+        let output = bench.run("bad", &[]);
+        assert_code(&output, 1);
+        assert!(error(&output).contains(expected), "{}", error(&output));
+    }
+}
+
+#[test]
+fn exit_codes_say_what_happened() {
+    let bench = Bench::new();
+    let one = |more: &[&str]| bench.run("runs", &[&["--seeds", "3", "--fresh"], more].concat());
+    // Bad usage and bad specs: 2, naming the place.
+    for (more, expected) in [
+        (["--set", "task.k=13"], "task"),
+        (["--set", "teacher.hiden=[3]"], "hiden"),
+        (["--set", "student.learning_rate=-1"], "learning_rate"),
+        (["--device", "tpu"], "tpu"),
+        (["--threads", "0"], "--threads"),
+    ] {
+        let output = one(&more);
+        assert_code(&output, 2);
+        assert!(error(&output).contains(expected), "{}", error(&output));
+    }
+    assert_code(&curricle(&["run", "nowhere.toml"]), 2);
+    assert_code(&curricle(&["run"]), 2);
+    assert!(!bench.out("runs").exists(), "a refused spec leaves nothing behind");
+    // A claim that fails: 3; a run that diverges: 1, with the step and the last good checkpoint.
+    let claim =
+        "claims.x={ kind = \"samples-ratio\", arm = \"ce\", than = \"teacher\", level = 0.6, at_most = 0.0 }";
+    assert_code(&one(&["--set", claim]), 3);
+    let diverged =
+        one(&["--set", "arms.two.learning_rate=1e20", "--set", "arms.two.checkpoints={ every_steps = 1 }"]);
+    assert_code(&diverged, 1);
+    assert!(
+        error(&diverged).contains("two seed 3 diverged") && error(&diverged).contains("steps"),
+        "{}",
+        error(&diverged)
+    );
+    let info: Value =
+        serde_json::from_slice(&std::fs::read(bench.out("runs/tiny/two/seed-3/run.json")).unwrap()).unwrap();
+    assert_eq!(info["status"], "diverged");
+    // The others went on.
+    assert!(bench.out("runs/tiny/progressive/seed-3/checkpoints/step-000000000800.safetensors").exists());
+}
+
+#[test]
+fn two_runs_into_one_folder_do_not_mix() {
+    let bench = Bench::new();
+    let long = ["--set", "teacher.steps=100000000", "--resume"];
+    let mut first = Command::new(env!("CARGO_BIN_EXE_curricle"))
+        .args(bench.command("runs", &long))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    for _ in 0..600 {
+        if bench.out("runs/tiny/teacher/seed-3/metrics.jsonl").exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let second = bench.run("runs", &long);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_code(&second, 1);
+    assert!(error(&second).contains("in use"), "{}", error(&second));
+    // A folder that cannot be made.
+    std::fs::write(bench.out("file"), "").unwrap();
+    let blocked = bench.run("file", &[]);
+    assert_code(&blocked, 1);
+    assert!(error(&blocked).contains("file/tiny"), "{}", error(&blocked));
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let bench = Bench::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_curricle"))
+        .args(["run", &bench.spec().display().to_string(), "--dry-run"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 0);
+    assert_eq!(error(&output), "");
+}
