@@ -1,7 +1,11 @@
 //! The command line: one file per subcommand, each parse -> resolve -> call the library -> print.
 
 pub mod bench;
+#[cfg(feature = "gpu")]
+pub mod bench_devices;
 pub mod correlate;
+#[cfg(feature = "gpu")]
+pub mod devices;
 pub mod progress;
 pub mod report;
 pub mod run;
@@ -31,6 +35,8 @@ enum Command {
     Run(run::RunArgs),
     Correlate(correlate::CorrelateArgs),
     Bench(bench::BenchArgs),
+    #[cfg(feature = "gpu")]
+    Devices(devices::DevicesArgs),
     Report(report::ReportArgs),
     Import(transfer::ImportArgs),
     Export(transfer::ExportArgs),
@@ -62,6 +68,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Correlate(args) => correlate::run(args),
         Command::Bench(args) => bench::run(args),
+        #[cfg(feature = "gpu")]
+        Command::Devices(args) => devices::run(args),
         Command::Report(args) => report::run(args).and_then(|text| Ok(print(&(text + "\n"))?)),
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),

@@ -1,6 +1,10 @@
-//! Who computes: the CPU engine.
+//! Who computes: the CPU engine and, with the feature `gpu`, the GPU engine.
 
 pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod device;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 
 use crate::model::loss::Loss;
 use crate::task::Samples;

@@ -1,0 +1,289 @@
+//! `curricle bench --all-devices`: the GPU engine's speed and agreement on every adapter, as a file one can send.
+
+use crate::distill::target;
+use crate::engine::Steps;
+use crate::engine::cpu::{CpuOptions, Mlp};
+use crate::engine::device::{DeviceChoice, ResolvedDevice};
+use crate::engine::gpu::floor::{Floor, floor};
+use crate::engine::gpu::sample::SharedContext;
+use crate::engine::gpu::self_test::{distance, flat};
+use crate::engine::gpu::{
+    GpuContext, GpuError, GpuGroup, GpuMlp, GpuOptions, GpuSamples, GpuTargets, MemberSteps, Output,
+    adapters, correlations,
+};
+use crate::model::{Loss, MlpInit, MlpParams, MlpShape};
+use crate::rng::{Purpose, Stream};
+use crate::run::folder::write_json;
+use crate::task::boolean::Support;
+use crate::task::{BooleanTask, Samples};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Measures the GPU engine on the adapters of this machine and compares it with the CPU engine.
+///
+/// `curricle bench --all-devices` writes bench-devices.json: send it to us if your GPU is not in the table yet.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BenchDevicesArgs {
+    /// Every adapter, software ones included
+    #[arg(long)]
+    pub all_devices: bool,
+    /// One adapter (auto, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER, gpu:PART-OF-NAME)
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        conflicts_with = "all_devices",
+        required_unless_present = "all_devices"
+    )]
+    pub device: Option<DeviceChoice>,
+    /// Seconds per measurement
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "bench-devices.json")]
+    pub output: PathBuf,
+    /// One JSON object on stdout; everything else goes to stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Bench {
+    version: &'static str,
+    d: usize,
+    adapters: Vec<AdapterBench>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct AdapterBench {
+    device: String,
+    name: String,
+    backend: &'static str,
+    driver: String,
+    hardware: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    floor: Option<Floor>,
+    rates: Vec<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<Agreement>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Rate {
+    what: String,
+    per_second: f64,
+    unit: &'static str,
+    kernels: String,
+}
+
+/// The same training on both engines.
+#[derive(Debug, serde::Serialize)]
+struct Agreement {
+    steps: usize,
+    /// Of the parameters after all steps.
+    nmse: f64,
+    max_error: f64,
+    /// First evaluated step at which the accuracies differ by more than a point; null if never.
+    first_step_apart: Option<usize>,
+}
+
+const D: usize = 100;
+const STREAM: Stream = Stream::new(Purpose::Data, 0);
+
+/// Runs the command.
+///
+/// # Errors
+/// If there is no such device, or the file cannot be written. A device that fails is recorded in the file.
+pub fn run(args: &BenchDevicesArgs) -> anyhow::Result<()> {
+    if !(args.seconds > 0.0 && args.seconds <= 600.0) {
+        return Err(
+            super::Usage(format!("--seconds {}: between 0 and 600 are possible", args.seconds)).into()
+        );
+    }
+    let chosen = if args.all_devices {
+        adapters()
+    } else {
+        match args.device.clone().unwrap_or_default().resolve()? {
+            ResolvedDevice::Gpu(entry) => vec![*entry],
+            ResolvedDevice::Cpu => {
+                return Err(super::Usage(
+                    "there is no hardware GPU here: name a software adapter (see `curricle devices`) or use --all-devices"
+                        .into(),
+                )
+                .into());
+            }
+        }
+    };
+    anyhow::ensure!(!chosen.is_empty(), "this machine has no GPU adapter (see `curricle devices`)");
+    let time = Duration::from_secs_f64(args.seconds);
+    let mut bench = Bench { version: env!("CARGO_PKG_VERSION"), d: D, adapters: Vec::new() };
+    for entry in &chosen {
+        eprintln!("{entry}");
+        let mut adapter = AdapterBench {
+            device: format!("gpu:{}", entry.index),
+            name: entry.info.name.clone(),
+            backend: entry.backend(),
+            driver: format!("{} {}", entry.info.driver, entry.info.driver_info).trim().to_owned(),
+            hardware: entry.is_hardware(),
+            error: None,
+            floor: None,
+            rates: Vec::new(),
+            agreement: None,
+        };
+        let measured = GpuContext::open(entry, GpuOptions::default())
+            .and_then(|context| measure(&Arc::new(context), time, &mut adapter));
+        adapter.error = measured.err().map(|e| e.to_string());
+        bench.adapters.push(adapter);
+    }
+    write_json(&args.output, &bench)?;
+    if args.json {
+        return super::print_json(&bench);
+    }
+    Ok(super::print(&(table(&bench) + &format!("written to {}\n", args.output.display())))?)
+}
+
+fn measure(context: &SharedContext, time: Duration, out: &mut AdapterBench) -> Result<(), GpuError> {
+    out.floor = Some(floor(context)?);
+    for (label, width) in [("teacher 1k", 1000), ("teacher 10k", 10_000), ("teacher 50k", 50_000)] {
+        push(out, label.into(), "steps/s", students(context, width, 1, time)?);
+    }
+    for count in [1, 64, 1024] {
+        let what = format!("{count} students of width 100");
+        push(out, what, "student-steps/s", students(context, 100, count, time)?);
+    }
+    let shape = MlpShape { d: D, hidden: vec![1000], classes: 2 };
+    let group = GpuGroup::pytorch(context, &shape, &[1])?;
+    let speed = repeated(time, 1 << 12, 1 << 22, |count| {
+        correlations(&group, 0, 1, STREAM, 0, count as u64, &[Output::Probability(1)]).map(|_| ())
+    })?;
+    push(out, "correlations, width 1k".into(), "samples/s", (speed, "correlate".into()));
+    out.agreement = Some(agreement(context)?);
+    Ok(())
+}
+
+fn push(out: &mut AdapterBench, what: String, unit: &'static str, (per_second, kernels): (f64, String)) {
+    eprintln!("  {what}: {per_second:.0} {unit}");
+    out.rates.push(Rate { what, per_second, unit, kernels });
+}
+
+/// Units per second: doubles the work until a run takes a third of `time`.
+fn repeated(
+    time: Duration,
+    first: usize,
+    most: usize,
+    mut work: impl FnMut(usize) -> Result<(), GpuError>,
+) -> Result<f64, GpuError> {
+    let mut count = first;
+    work(count)?; // compiles
+    loop {
+        let started = Instant::now();
+        work(count)?;
+        let took = started.elapsed();
+        if took * 3 >= time || count >= most {
+            return Ok(count as f64 / took.as_secs_f64().max(1e-9));
+        }
+        count *= 2;
+    }
+}
+
+/// Steps per second, summed over `count` models of one width that train on labels at two learning rates.
+fn students(
+    context: &SharedContext,
+    width: usize,
+    count: usize,
+    time: Duration,
+) -> Result<(f64, String), GpuError> {
+    let shape = MlpShape { d: D, hidden: vec![width], classes: 2 };
+    let seeds: Vec<u64> = (0..count as u64).collect();
+    let mut group = GpuGroup::pytorch(context, &shape, &seeds)?;
+    let task = task()?;
+    let per_model = repeated(time, 64, 1 << 17, |steps| {
+        let samples = GpuSamples::draw(context, D, Some(&task), 1, STREAM, 0, steps)?;
+        let labels = samples.download(context)?.labels;
+        let targets = target::from_labels(Loss::CrossEntropy, 2, &labels);
+        let targets = GpuTargets::upload(context, Loss::CrossEntropy, 2, &targets)?;
+        let rates = [vec![0.01f32; steps], vec![0.005; steps]];
+        let members: Vec<MemberSteps> = (0..count)
+            .map(|member| MemberSteps {
+                member,
+                samples: &samples,
+                first: 0,
+                targets: &targets,
+                targets_first: 0,
+                rates: &rates[member % 2],
+                weight_decay: 0.0,
+            })
+            .collect();
+        group.train(1, &members).map(|_| ())
+    })?;
+    Ok((per_model * count as f64, group.path(1).to_string()))
+}
+
+fn task() -> Result<BooleanTask, GpuError> {
+    BooleanTask::parity(D, 3, &Support::First).map_err(|e| GpuError::Refused(e.to_string()))
+}
+
+/// A student of width 100 on both engines.
+fn agreement(context: &SharedContext) -> Result<Agreement, GpuError> {
+    const STEPS: usize = 4000;
+    const EVERY: usize = 500;
+    let task = task()?;
+    let shape = MlpShape { d: D, hidden: vec![100], classes: 2 };
+    let params = MlpParams::new(&shape, MlpInit::Pytorch, 1);
+    let mut cpu = Mlp::new(&params, CpuOptions::default());
+    let mut gpu = GpuMlp::new(context, &params)?;
+    let held_out = task.samples(1, Stream::new(Purpose::Evaluation, 0), 0, 2000);
+    let mut first_step_apart = None;
+    for step in (0..STEPS).step_by(EVERY) {
+        let samples: Samples = task.samples(1, STREAM, step as u64, EVERY);
+        let targets = target::from_labels(Loss::CrossEntropy, 2, &samples.labels);
+        let steps = Steps {
+            samples: &samples,
+            batch: 1,
+            loss: Loss::CrossEntropy,
+            targets: &targets,
+            rates: &[0.05; EVERY],
+            weight_decay: 0.0,
+        };
+        cpu.train(&steps);
+        gpu.train(&steps)?;
+        if (gpu.accuracy(&held_out)? - cpu.accuracy(&held_out)).abs() > 0.01 {
+            first_step_apart.get_or_insert(step + EVERY);
+        }
+    }
+    let (nmse, max_error) = distance(&flat(&gpu.to_params()?), &flat(&cpu.to_params()));
+    Ok(Agreement { steps: STEPS, nmse, max_error, first_step_apart })
+}
+
+fn table(bench: &Bench) -> String {
+    let mut out = String::new();
+    for a in &bench.adapters {
+        out.push_str(&format!("\n{} ({}, {})\n", a.name, a.backend, a.driver));
+        if let Some(error) = &a.error {
+            out.push_str(&format!("  failed: {error}\n"));
+        }
+        if let Some(floor) = &a.floor {
+            out.push_str(&format!(
+                "  floor: {:.2} us per dispatch, {:.3} us per barrier\n",
+                floor.dispatch_microseconds, floor.barrier_microseconds
+            ));
+        }
+        for r in &a.rates {
+            let each = 1e6 / r.per_second;
+            out.push_str(&format!(
+                "  {:<28} {:>14.0} {:<16} {each:>10.2} us each  {}\n",
+                r.what, r.per_second, r.unit, r.kernels
+            ));
+        }
+        if let Some(agreement) = &a.agreement {
+            let apart = agreement.first_step_apart.map_or("never".to_owned(), |s| format!("at step {s}"));
+            out.push_str(&format!(
+                "  against the CPU engine after {} steps: NMSE {:.1e}, max error {:.1e}, accuracies apart by over a point: {apart}\n",
+                agreement.steps, agreement.nmse, agreement.max_error
+            ));
+        }
+    }
+    out
+}

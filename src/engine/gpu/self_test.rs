@@ -1,0 +1,203 @@
+//! Each kernel against the CPU engine, in seconds: what `curricle devices --self-test` runs on an adapter. The full
+//! comparison is tests/gpu.rs.
+
+use super::group::{GpuGroup, GpuPath};
+use super::mlp::GpuMlp;
+use super::sample::{GpuSamples, SharedContext, raw_bits};
+use super::target::{GpuTargets, TargetSpec};
+use super::{GpuError, Output, correlations};
+use crate::distill::target;
+use crate::engine::Steps;
+use crate::engine::cpu::{CpuOptions, Mlp};
+use crate::model::{Loss, MlpInit, MlpParams, MlpShape};
+use crate::rng::{self, Purpose, Stream};
+use crate::task::boolean::Support;
+use crate::task::{BooleanTask, Samples};
+use std::time::Instant;
+
+/// How one kernel did.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct KernelReport {
+    /// The kernel.
+    pub kernel: String,
+    /// Whether its error is within tolerance.
+    pub passed: bool,
+    /// Mean square error over mean square value.
+    pub nmse: f64,
+    /// Largest error.
+    pub max_error: f64,
+    /// Units of work per second, compilation not counted.
+    pub speed: f64,
+    /// The unit.
+    pub unit: &'static str,
+    /// What went wrong, if it could not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Mean square error over mean square value, and the largest error.
+pub fn distance(got: &[f32], want: &[f32]) -> (f64, f64) {
+    let (mut error, mut power, mut most) = (0.0f64, 1e-30f64, 0.0f64);
+    for (g, w) in got.iter().zip(want) {
+        let e = f64::from(*g) - f64::from(*w);
+        error += e * e;
+        power += f64::from(*w).powi(2);
+        // A NaN must not pass for a small error.
+        most = if e.is_nan() { f64::INFINITY } else { most.max(e.abs()) };
+    }
+    if got.len() != want.len() || most.is_infinite() {
+        return (f64::INFINITY, f64::INFINITY);
+    }
+    (error / power, most)
+}
+
+/// All parameters in one list.
+pub fn flat(params: &MlpParams) -> Vec<f32> {
+    params.layers.iter().flat_map(|l| l.weight.iter().chain(l.bias.iter()).copied()).collect()
+}
+
+const STREAM: Stream = Stream::new(Purpose::Data, 0);
+
+type Outcome = Result<(f64, f64, f64), GpuError>;
+
+type Test = Box<dyn Fn(&SharedContext) -> Outcome>;
+
+/// Runs every kernel; the tolerance is 1e-9 in NMSE.
+pub fn self_test(context: &SharedContext) -> Vec<KernelReport> {
+    let shape = MlpShape { d: 100, hidden: vec![100], classes: 2 };
+    let wide = MlpShape { d: 100, hidden: vec![3000], classes: 2 };
+    let deep = MlpShape { d: 100, hidden: vec![60, 30], classes: 8 };
+    let training = |shape: &MlpShape, batch: usize, steps: usize, path: GpuPath| {
+        let shape = shape.clone();
+        Box::new(move |context: &SharedContext| train(context, &shape, batch, steps, path)) as Test
+    };
+    let tests: [(&str, &'static str, Test); 8] = [
+        ("generator", "words/s", Box::new(generator)),
+        ("logits", "samples/s", Box::new(forward)),
+        ("targets", "samples/s", Box::new(targets)),
+        ("narrow", "steps/s", training(&shape, 1, 320, GpuPath::Narrow { shared: true })),
+        ("narrow, global memory", "steps/s", training(&shape, 1, 320, GpuPath::Narrow { shared: false })),
+        ("wide", "steps/s", training(&wide, 1, 320, GpuPath::Wide)),
+        ("minibatch", "steps/s", training(&deep, 64, 20, GpuPath::Minibatch)),
+        ("correlations", "samples/s", Box::new(correlate)),
+    ];
+    let report = |(kernel, unit, test): &(&str, &'static str, Test)| {
+        let report = |nmse: f64, max_error: f64, speed: f64, error: Option<String>| KernelReport {
+            kernel: (*kernel).to_owned(),
+            passed: error.is_none() && nmse < 1e-9,
+            nmse,
+            max_error,
+            speed,
+            unit,
+            error,
+        };
+        match test(context) {
+            Ok((nmse, max_error, speed)) => report(nmse, max_error, speed, None),
+            Err(error) => report(f64::INFINITY, f64::INFINITY, 0.0, Some(error.to_string())),
+        }
+    };
+    tests.iter().map(report).collect()
+}
+
+fn task(shape: &MlpShape) -> Result<BooleanTask, GpuError> {
+    BooleanTask::hierarchy(shape.d, 5, shape.classes, &Support::First)
+        .map_err(|e| GpuError::Refused(e.to_string()))
+}
+
+/// Runs twice and times the second run: the first one compiles.
+fn timed<T>(mut work: impl FnMut() -> Result<T, GpuError>) -> Result<(T, f64), GpuError> {
+    work()?;
+    let started = Instant::now();
+    let result = work()?;
+    Ok((result, started.elapsed().as_secs_f64().max(1e-9)))
+}
+
+fn generator(context: &SharedContext) -> Outcome {
+    let (words, seconds) = timed(|| raw_bits(context, 7, STREAM, (1 << 32) - 3, 10_000))?;
+    let want = (0..10_000).flat_map(|i| rng::bits(7, STREAM, (1 << 32) - 3 + i, 0));
+    let wrong = words.iter().zip(want).filter(|(g, w)| **g != *w).count() as f64;
+    Ok((wrong, wrong, 40_000.0 / seconds))
+}
+
+fn forward(context: &SharedContext) -> Outcome {
+    let shape = MlpShape { d: 100, hidden: vec![1000], classes: 8 };
+    let params = MlpParams::new(&shape, MlpInit::Pytorch, 1);
+    let samples = task(&shape)?.samples(1, STREAM, 0, 2000);
+    let gpu = GpuMlp::new(context, &params)?;
+    let mut got = vec![0.0; 16_000];
+    let ((), seconds) = timed(|| gpu.logits(&samples, &mut got))?;
+    let mut want = vec![0.0; 16_000];
+    Mlp::new(&params, CpuOptions::default()).logits(&samples, &mut want);
+    let (nmse, most) = distance(&got, &want);
+    Ok((nmse, most, 2000.0 / seconds))
+}
+
+fn targets(context: &SharedContext) -> Outcome {
+    let shape = MlpShape { d: 100, hidden: vec![50], classes: 2 };
+    let samples = task(&shape)?.samples(1, STREAM, 0, 4000);
+    let group = GpuGroup::pytorch(context, &shape, &[1])?;
+    let on_device = GpuSamples::upload(context, &samples)?;
+    let logits = group.logits(0..1, &on_device)?;
+    let z = logits.download(context)?;
+    let spec = TargetSpec { loss: Loss::CrossEntropy, temperature: 0.5, label_mix: &[0.3; 4000], batch: 1 };
+    let (got, seconds) =
+        timed(|| GpuTargets::from_teacher(context, &on_device, &logits, 0..4000, &spec)?.download(context))?;
+    let want = target::from_teacher(spec.loss, 2, &samples.labels, &z, 0.5, |_| 0.3);
+    let (nmse, most) = distance(&got, &want);
+    Ok((nmse, most, 4000.0 / seconds))
+}
+
+fn train(context: &SharedContext, shape: &MlpShape, batch: usize, steps: usize, path: GpuPath) -> Outcome {
+    let params = MlpParams::new(shape, MlpInit::Pytorch, 1);
+    let samples = task(shape)?.samples(1, STREAM, 0, batch * steps);
+    let labels = target::from_labels(Loss::CrossEntropy, shape.classes, &samples.labels);
+    let rates = vec![0.01; steps];
+    let steps_of = Steps {
+        samples: &samples,
+        batch,
+        loss: Loss::CrossEntropy,
+        targets: &labels,
+        rates: &rates,
+        weight_decay: 0.0,
+    };
+    let (got, seconds) = {
+        let mut gpu = GpuMlp::new(context, &params)?;
+        // Where workgroup memory is too small for the width, the fallback is what is tested.
+        let _ = gpu.group().force(Some(path));
+        let mut seconds = 0.0;
+        for _ in 0..2 {
+            gpu.group().set(0, &params)?;
+            let started = Instant::now();
+            gpu.train(&steps_of)?;
+            seconds = started.elapsed().as_secs_f64().max(1e-9);
+        }
+        (gpu.to_params()?, seconds)
+    };
+    let mut cpu = Mlp::new(&params, CpuOptions::default());
+    cpu.train(&steps_of);
+    let (nmse, most) = distance(&flat(&got), &flat(&cpu.to_params()));
+    Ok((nmse, most, steps as f64 / seconds))
+}
+
+fn correlate(context: &SharedContext) -> Outcome {
+    const COUNT: usize = 20_000;
+    let shape = MlpShape { d: 100, hidden: vec![50], classes: 2 };
+    let group = GpuGroup::pytorch(context, &shape, &[1])?;
+    let (found, seconds) = timed(|| correlations(&group, 0, 3, STREAM, 0, COUNT as u64, &[Output::Margin]))?;
+    let samples = Samples::random(100, 3, STREAM, 0, COUNT);
+    let (x, mut z) = (samples.to_signs(), vec![0.0; 2 * COUNT]);
+    Mlp::new(&group.to_params(0)?, CpuOptions::default()).logits(&samples, &mut z);
+    let mean = |j: usize, k: Option<usize>| {
+        let terms = z
+            .chunks_exact(2)
+            .zip(x.chunks_exact(100))
+            .map(|(z, x)| f64::from(z[1] - z[0]) * f64::from(x[j]) * k.map_or(1.0, |k| f64::from(x[k])));
+        (terms.sum::<f64>() / COUNT as f64) as f32
+    };
+    let want: Vec<f32> = (0..100).flat_map(|j| [mean(j, None), mean(j, Some((j + 7) % 100))]).collect();
+    let got: Vec<f32> = (0..100)
+        .flat_map(|j| [found[0].degree_1(j) as f32, found[0].degree_2(j, (j + 7) % 100) as f32])
+        .collect();
+    let (nmse, most) = distance(&got, &want);
+    Ok((nmse, most, COUNT as f64 / seconds))
+}
