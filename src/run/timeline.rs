@@ -77,12 +77,8 @@ pub fn measure(
         .iter()
         .map(|m| Evaluation { step: m.step, samples: Some(m.samples), accuracy: m.accuracy })
         .collect();
-    let mut models = Vec::new();
     let mut failed = None;
-    for (step, path) in checkpoints {
-        models.push((step, path));
-    }
-    let loaded = models.into_iter().map_while(|(step, path)| match checkpoint::load(&path) {
+    let loaded = checkpoints.into_iter().map_while(|(step, path)| match checkpoint::load(&path) {
         Ok(read) => Some((step, path.display().to_string(), Mlp::new(&read.params, options))),
         Err(error) => {
             failed = Some(error);
