@@ -12,18 +12,12 @@ use std::time::{Duration, Instant};
 
 /// Measure speed.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(feature = "gpu", command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true))]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct BenchArgs {
-    /// What to measure.
-    #[cfg(not(feature = "gpu"))]
-    #[command(subcommand)]
-    pub command: BenchCommand,
     /// What to measure; without it GPUs.
-    #[cfg(feature = "gpu")]
     #[command(subcommand)]
     pub command: Option<BenchCommand>,
     /// Which GPUs to measure.
-    #[cfg(feature = "gpu")]
     #[command(flatten)]
     pub devices: super::bench_devices::BenchDevicesArgs,
 }
@@ -136,9 +130,6 @@ struct FloorParts {
 /// # Errors
 /// If PyTorch was asked for and does not run.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    #[cfg(not(feature = "gpu"))]
-    let command = &args.command;
-    #[cfg(feature = "gpu")]
     let Some(command) = &args.command else {
         return super::bench_devices::run(&args.devices);
     };

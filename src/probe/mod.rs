@@ -17,7 +17,10 @@ pub use monomials::{KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomial, Monomials
 pub use statistic::Statistic;
 pub use transition::{CheckpointCorrelations, Evaluation, Timeline, timeline, timeline_of};
 
-use crate::engine::cpu::Mlp;
+use crate::engine::cpu::{CpuOptions, Mlp};
+use crate::engine::device::Device;
+use crate::engine::gpu::{GpuError, GpuMlp};
+use crate::model::MlpParams;
 use crate::task::Samples;
 
 /// Why a model could not produce logits (a lost device, say).
@@ -77,4 +80,47 @@ impl LogitModel for Mlp {
         Mlp::logits(self, samples, logits);
         Ok(())
     }
+}
+
+impl LogitModel for GpuMlp {
+    fn d(&self) -> usize {
+        self.group().shape().d
+    }
+
+    fn classes(&self) -> usize {
+        self.group().shape().classes
+    }
+
+    fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
+        Ok(GpuMlp::logits(self, samples, logits)?)
+    }
+}
+
+impl LogitModel for Box<dyn LogitModel> {
+    fn d(&self) -> usize {
+        self.as_ref().d()
+    }
+
+    fn classes(&self) -> usize {
+        self.as_ref().classes()
+    }
+
+    fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
+        self.as_ref().logits(samples, logits)
+    }
+}
+
+/// A model on whatever computes; on the CPU with so many threads.
+///
+/// # Errors
+/// If it does not fit on the device.
+pub fn on_device(
+    params: &MlpParams,
+    device: &Device,
+    threads: usize,
+) -> Result<Box<dyn LogitModel>, GpuError> {
+    Ok(match device {
+        Device::Cpu => Box::new(Mlp::new(params, CpuOptions { threads, ..CpuOptions::default() })),
+        Device::Gpu(context) => Box::new(GpuMlp::new(context, params)?),
+    })
 }

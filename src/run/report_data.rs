@@ -133,7 +133,7 @@ fn settings(training: &Training, distill: Option<&DistillSpec>) -> String {
 }
 
 fn curve(run: &RunRecord, plan: &Plan) -> data::RunCurve {
-    let point = |m: &crate::train::group::Metric| data::CurvePoint {
+    let point = |m: &crate::train::member::Metric| data::CurvePoint {
         samples: m.samples,
         step: m.step,
         accuracy: m.accuracy,

@@ -7,7 +7,7 @@ use crate::distill::schedule::{Saturation, Schedule, Stage};
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::model::MlpShape;
 use crate::probe::transition::Timeline;
-use crate::train::group::Metric;
+use crate::train::member::Metric;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 

@@ -36,6 +36,13 @@ pub struct Training {
     pub stop: Option<StopRule>,
 }
 
+impl Training {
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.shape.classes
+    }
+}
+
 /// Stop once the accuracy has held a level over a number of evaluations.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

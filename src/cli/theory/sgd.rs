@@ -135,6 +135,7 @@ pub(super) fn run(
         eprintln!("ordinary SGD, d = {d}, k = {k}");
         let progress = Progress::new((plan.students.len() + 1) * plan.seeds.len());
         let options = Options {
+            device: crate::engine::device::Device::Cpu,
             out: PathBuf::from(out),
             existing,
             threads: rayon::current_num_threads(),
