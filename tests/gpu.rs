@@ -7,7 +7,6 @@
 //! libgl1-mesa-dri` for GL, which needs no display (a note about XDG_RUNTIME_DIR is harmless). Nearly all of the time goes into
 //! compiling kernels; Mesa keeps them in its shader cache for the next run.
 
-
 use curricle::distill::target;
 use curricle::engine::cpu::{CpuOptions, Mlp, PlainMlp};
 use curricle::engine::gpu::sample::{SharedContext, raw_bits};
@@ -524,7 +523,10 @@ fn wrong_requests_are_refused() {
             assert!(matches!(group.train(1, &[bad]), Err(GpuError::Refused(_))));
         }
         assert!(matches!(group.train(1, &[good, good]), Err(GpuError::Refused(_))));
-        assert!(matches!(group.accuracies(0..1, &samples), Err(GpuError::Refused(_))), "samples without labels");
+        assert!(
+            matches!(group.accuracies(0..1, &samples), Err(GpuError::Refused(_))),
+            "samples without labels"
+        );
         assert!(GpuGroup::zeros(device, &self::shape(10, &[], 2), 1).is_err());
         let capacity = GpuGroup::capacity(device, &shape);
         let too_many = GpuGroup::zeros(device, &shape, capacity + 1);

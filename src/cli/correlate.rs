@@ -125,8 +125,9 @@ fn run_here(args: &CorrelateArgs, device: &Device) -> Result<()> {
         let request = Request { statistic: args.statistic, class: args.class, sampling: sampling(args) };
         let inputs = if args.exact { 1u64.checked_shl(d as u32).unwrap_or(u64::MAX) } else { args.samples };
         progress.next(&shown.to_string(), inputs);
-        let result = correlations(model.as_ref(), monomials, task.as_ref(), &request, &mut |done| progress.at(done))
-            .map_err(|e| blame(e, &shown.to_string()))?;
+        let result =
+            correlations(model.as_ref(), monomials, task.as_ref(), &request, &mut |done| progress.at(done))
+                .map_err(|e| blame(e, &shown.to_string()))?;
         if let Some(accuracy) = result.accuracy
             && classes == 2
             && accuracy < 0.3

@@ -281,6 +281,7 @@ mod tests {
             step: samples,
             samples,
             accuracy,
+            evaluation_loss: None,
             loss: None,
             learning_rate: None,
             teacher_step: None,

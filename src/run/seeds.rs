@@ -99,7 +99,8 @@ impl SeedsRun<'_> {
 
     fn seed(&self, seed: u64) -> Seed {
         let task = self.plan.task.build(seed).expect("the plan was checked");
-        let evaluation = task.samples(seed, Stream::new(Purpose::Evaluation, 0), 0, self.plan.evaluation.samples);
+        let evaluation =
+            task.samples(seed, Stream::new(Purpose::Evaluation, 0), 0, self.plan.evaluation.samples);
         let results = SeedResults { runs: vec![], timeline: None, used: vec![] };
         Seed { seed, task, evaluation, results, teacher: None, checkpoints: vec![], goes_on: true }
     }
@@ -132,11 +133,13 @@ impl SeedsRun<'_> {
                 let folder = self.folder_path(TEACHER, seed.seed);
                 if let Some(spec) = &self.plan.correlations {
                     let device = &self.options.device;
-                    let timeline = timeline::measure(&folder, spec, &seed.task, seed.seed, device, self.threads)
-                        .map_err(|source| RunError::Correlations { seed: seed.seed, source })?;
+                    let timeline =
+                        timeline::measure(&folder, spec, &seed.task, seed.seed, device, self.threads)
+                            .map_err(|source| RunError::Correlations { seed: seed.seed, source })?;
                     seed.results.timeline = Some(TeacherTimeline { seed: seed.seed, timeline });
                 }
-                let recommended = seed.results.timeline.as_ref().and_then(|t| t.timeline.recommended.as_ref());
+                let recommended =
+                    seed.results.timeline.as_ref().and_then(|t| t.timeline.recommended.as_ref());
                 let recommended = recommended.map(|r| r.step);
                 seed.teacher = Some(TeacherRun::of_folder(&folder, training.batch, recommended)?);
                 continue;
@@ -253,9 +256,10 @@ impl SeedsRun<'_> {
                 let models: Vec<_> = models().collect();
                 let mut engine = GpuMlps::new(context, lanes, &models).map_err(failed)?;
                 let adapter = context.name();
-                let devices = ready.iter().enumerate().map(|(i, run)| {
-                    format!("gpu {adapter}: {}", engine.path(i, run.training.batch))
-                });
+                let devices = ready
+                    .iter()
+                    .enumerate()
+                    .map(|(i, run)| format!("gpu {adapter}: {}", engine.path(i, run.training.batch)));
                 let devices = devices.collect();
                 self.train(&mut engine, ready, opened, devices, 1, seeds)
             }
@@ -319,7 +323,10 @@ impl SeedsRun<'_> {
         let kept = view.ok().and_then(|v| v.checkpoints().ok()).and_then(|mut all| all.pop());
         match (step, kept) {
             (Some(step), Some((_, path))) => {
-                format!("{name} seed {seed} resumes at step {step}, its last checkpoint is {}", path.display())
+                format!(
+                    "{name} seed {seed} resumes at step {step}, its last checkpoint is {}",
+                    path.display()
+                )
             }
             (Some(step), None) => format!("{name} seed {seed} resumes at step {step}"),
             (None, Some((_, path))) => format!(

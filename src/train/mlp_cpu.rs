@@ -51,12 +51,7 @@ impl Engine for CpuMlps {
         CHUNK
     }
 
-    fn advance(
-        &mut self,
-        members: &mut [Member<MlpParams>],
-        start: u64,
-        end: u64,
-    ) -> Result<(), TrainError> {
+    fn advance(&mut self, members: &mut [Member<MlpParams>], start: u64, end: u64) -> Result<(), TrainError> {
         let here = |m: &Member<MlpParams>| m.active() && m.state.step == start;
         let chunks: Vec<Option<Chunk>> = (self.lanes.iter().zip(&self.teachers).enumerate())
             .map(|(i, (lane, teacher))| {

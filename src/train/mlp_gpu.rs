@@ -74,8 +74,10 @@ impl GpuMlps {
             shapes[group].1.push(params);
         }
         let groups = shapes.iter().map(|(_, all)| GpuGroup::new(context, all)).collect::<Result<_, _>>()?;
-        let evaluation =
-            lanes.iter().map(|lane| GpuSamples::upload(context, &lane.evaluation)).collect::<Result<_, _>>()?;
+        let evaluation = lanes
+            .iter()
+            .map(|lane| GpuSamples::upload(context, &lane.evaluation))
+            .collect::<Result<_, _>>()?;
         let mut first_teacher = vec![0];
         for lane in &lanes {
             first_teacher.push(first_teacher[first_teacher.len() - 1] + lane.teacher.len());
@@ -104,8 +106,7 @@ impl GpuMlps {
         let mut all = HashMap::new();
         for run in due.chunk_by(together) {
             let Place { group, index, lane } = run[0].0;
-            let found =
-                self.groups[group].accuracies(index..index + run.len(), &self.evaluation[lane])?;
+            let found = self.groups[group].accuracies(index..index + run.len(), &self.evaluation[lane])?;
             all.extend(run.iter().map(|(_, i)| *i).zip(found));
         }
         Ok(all)
@@ -188,12 +189,7 @@ impl Engine for GpuMlps {
         CHUNK
     }
 
-    fn advance(
-        &mut self,
-        members: &mut [Member<MlpParams>],
-        start: u64,
-        end: u64,
-    ) -> Result<(), TrainError> {
+    fn advance(&mut self, members: &mut [Member<MlpParams>], start: u64, end: u64) -> Result<(), TrainError> {
         let here: Vec<bool> = members.iter().map(|m| m.active() && m.state.step == start).collect();
         let mut chunks: Vec<Option<GpuChunk>> = Vec::new();
         for (i, lane) in self.lanes.iter().enumerate() {
