@@ -89,22 +89,22 @@ pub enum RunError {
     #[error(transparent)]
     Folder(#[from] RunFolderError),
     /// Training stopped.
-    #[error("{}: {source}{}", named(seeds), last_states(last))]
+    #[error("{}: {cause}{}", named(seeds), last_states(last))]
     Train {
         /// Seeds that trained together.
         seeds: Vec<u64>,
         /// Why.
-        source: TrainError,
+        cause: TrainError,
         /// Where each run can be taken up.
         last: Vec<String>,
     },
     /// Correlations could not be measured.
-    #[error("seed {seed}: correlations of the teacher's checkpoints: {source}")]
+    #[error("seed {seed}: correlations of the teacher's checkpoints: {cause}")]
     Correlations {
         /// Seed.
         seed: u64,
         /// Why.
-        source: timeline::TimelineError,
+        cause: timeline::TimelineError,
     },
     /// A saved state cannot be understood.
     #[error("{}: the resume state is damaged ({detail}); pass --fresh to begin this run anew", path.display())]

@@ -135,7 +135,7 @@ impl SeedsRun<'_> {
                     let device = &self.options.device;
                     let timeline =
                         timeline::measure(&folder, spec, &seed.task, seed.seed, device, self.threads)
-                            .map_err(|source| RunError::Correlations { seed: seed.seed, source })?;
+                            .map_err(|cause| RunError::Correlations { seed: seed.seed, cause })?;
                     seed.results.timeline = Some(TeacherTimeline { seed: seed.seed, timeline });
                 }
                 let recommended =
@@ -252,7 +252,7 @@ impl SeedsRun<'_> {
                 self.train(&mut engine, ready, opened, devices, each, seeds)
             }
             Device::Gpu(context) => {
-                let failed = |source| RunError::Train { seeds: self.seeds.to_vec(), source, last: vec![] };
+                let failed = |cause| RunError::Train { seeds: self.seeds.to_vec(), cause, last: vec![] };
                 let models: Vec<_> = models().collect();
                 let mut engine = GpuMlps::new(context, lanes, &models).map_err(failed)?;
                 let adapter = context.name();
@@ -285,9 +285,9 @@ impl SeedsRun<'_> {
             members.push(Member::new(training, supervision, run.lane, state, Box::new(recorder)));
         }
         let control = Control { cancel: self.options.cancel, save_every: self.options.save_every };
-        train(engine, &mut members, control).map_err(|source| RunError::Train {
+        train(engine, &mut members, control).map_err(|cause| RunError::Train {
             seeds: self.seeds.to_vec(),
-            source,
+            cause,
             last: ready
                 .iter()
                 .zip(&members)
