@@ -54,6 +54,11 @@ pub struct ClaimFailed(pub String);
 
 /// Parses the command line, runs the command and turns its end into an exit code.
 pub fn main() -> ExitCode {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Looking for GL adapters asks for a Wayland display, whose client library complains on stderr where there is none.
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         // Help and version go to stdout with code 0, mistakes to stderr with code 2; a closed pipe is no mistake.
