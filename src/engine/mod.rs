@@ -3,6 +3,7 @@
 pub mod cpu;
 pub mod device;
 pub mod gpu;
+pub mod transformer;
 
 use crate::model::loss::Loss;
 use crate::task::Samples;
