@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod device;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod transformer;
 
 use crate::model::loss::Loss;
 use crate::task::Samples;

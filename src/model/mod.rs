@@ -2,6 +2,8 @@
 
 pub mod loss;
 pub mod mlp;
+pub mod transformer;
 
 pub use loss::Loss;
 pub use mlp::{Layer, MlpInit, MlpParams, MlpShape};
+pub use transformer::{TransformerConfig, TransformerParams};
