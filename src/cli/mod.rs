@@ -6,6 +6,7 @@ pub mod bench_devices;
 pub mod correlate;
 #[cfg(feature = "gpu")]
 pub mod devices;
+pub mod pcfg;
 pub mod progress;
 pub mod report;
 pub mod run;
@@ -41,6 +42,7 @@ enum Command {
     Import(transfer::ImportArgs),
     Export(transfer::ExportArgs),
     Theory(theory::TheoryArgs),
+    Pcfg(pcfg::PcfgArgs),
 }
 
 /// A wrong argument or specification: exit code 2.
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),
         Command::Theory(args) => theory::run(args),
+        Command::Pcfg(args) => pcfg::run(args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {

@@ -175,6 +175,12 @@ impl Plan {
         emissions
     }
 
+    /// Bytes of a chart of the longest sentence, without its derivatives.
+    pub fn chart_bytes(&self) -> usize {
+        let entries = self.lengths.iter().map(|&(low, high)| (high + 1).saturating_sub(low)).sum::<usize>();
+        entries.saturating_mul(self.most).saturating_mul(size_of::<f64>())
+    }
+
     fn terminals(&self) -> usize {
         self.grammar.terminals().len()
     }
