@@ -2,8 +2,9 @@
 
 use super::GrammarArgs;
 use crate::cli::{Usage, print, print_json, threads};
+use crate::task::pcfg::Role;
 use crate::task::pcfg::bayes::Bayes;
-use crate::task::pcfg::masked::{FRACTION, MaskedPrediction, Role};
+use crate::task::pcfg::masked::{FRACTION, MaskedPrediction};
 use crate::task::pcfg::window::{Source, WindowTable};
 use anyhow::Result;
 use serde_json::json;

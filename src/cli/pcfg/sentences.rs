@@ -2,8 +2,8 @@
 
 use super::{GrammarArgs, MOST_TOKENS};
 use crate::cli::{Usage, print, print_json};
+use crate::task::pcfg::Role;
 use crate::task::pcfg::chart::Plan;
-use crate::task::pcfg::masked::Role;
 use crate::task::pcfg::{Grammar, Sampler, Tree, parse as parser, sample as text, stats};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use super::GrammarArgs;
 use crate::cli::{Usage, print, print_json};
-use crate::task::pcfg::masked::Role;
+use crate::task::pcfg::Role;
 use crate::task::pcfg::{Grammar, Sampler, stats};
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -178,7 +178,7 @@ impl Bayes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::pcfg::masked::Role;
+    use crate::task::pcfg::Role;
     use crate::task::pcfg::window::sentences;
 
     /// Posterior by going through all sentences.

@@ -14,7 +14,8 @@
 //! Without a `terminals` line every symbol without rules is a terminal, in the order of first use; with it such a symbol is
 //! an error, so spelling mistakes are found.
 
-use super::grammar::{Grammar, GrammarError, Rule, Symbol};
+use super::error::GrammarError;
+use super::grammar::{Grammar, Rule, Symbol};
 
 struct Draft<'a> {
     lhs: &'a str,

@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn wider_windows_know_more() {
         let grammar = Grammar::builtin("cfg3b").unwrap().with_start("15").unwrap();
-        let task = MaskedPrediction::new(&grammar, 1, crate::task::pcfg::masked::Role::Evaluation);
+        let task = MaskedPrediction::new(&grammar, 1, crate::task::pcfg::Role::Evaluation);
         let accuracy: Vec<f64> = (1..=3)
             .map(|w| WindowTable::new(&grammar, w, 0, 0).unwrap().quality(&task, 0, 500).accuracy)
             .collect();
