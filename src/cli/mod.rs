@@ -4,6 +4,7 @@ pub mod bench;
 pub mod bench_devices;
 pub mod correlate;
 pub mod devices;
+pub mod pcfg;
 pub mod progress;
 pub mod report;
 pub mod run;
@@ -40,6 +41,7 @@ enum Command {
     Import(transfer::ImportArgs),
     Export(transfer::ExportArgs),
     Theory(theory::TheoryArgs),
+    Pcfg(pcfg::PcfgArgs),
 }
 
 /// A wrong argument or specification: exit code 2.
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => transfer::import(args),
         Command::Export(args) => transfer::export(args),
         Command::Theory(args) => theory::run(args),
+        Command::Pcfg(args) => pcfg::run(args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {

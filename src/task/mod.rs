@@ -1,5 +1,6 @@
 //! What is learned. A sample is a pure function of (seed, stream, index).
 
 pub mod boolean;
+pub mod pcfg;
 
 pub use boolean::{BooleanTask, Samples, TaskError};

@@ -1,0 +1,253 @@
+//! The exact optimum of masked prediction: what no model can pass.
+//!
+//! Nobody attends to a selected position, so what a model can know about position i are the tokens at positions that
+//! are not selected, the length of the sentence, and what position i itself shows. The posterior of the token at i sums over
+//! all derivations with the selected positions unknown (inside-outside). Two optima follow: one that does not look at what
+//! the position itself shows (the question of the experiments), and one that does: a terminal shown there is the
+//! token itself with probability 1/2 and else random, so it is evidence.
+
+use super::chart::{Chart, Plan, Sum};
+use super::grammar::Grammar;
+use super::masked::{MaskedPrediction, MaskedSentence};
+use super::stats;
+use rayon::prelude::*;
+
+/// The exact posterior of hidden tokens.
+#[derive(Debug, Clone)]
+pub struct Bayes {
+    plan: Plan,
+}
+
+/// Quality of a predictor on selected positions.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Quality {
+    /// Fraction of positions whose most probable token is the right one.
+    pub accuracy: f64,
+    /// Mean negative natural logarithm of the probability of the right token.
+    pub cross_entropy: f64,
+}
+
+/// The optimum on an evaluation set.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Optimum {
+    /// Sentences.
+    pub sentences: u64,
+    /// Selected positions in them.
+    pub positions: u64,
+    /// Without looking at what the position itself shows.
+    pub without_own: Quality,
+    /// With it: the ceiling of any model.
+    pub with_own: Quality,
+}
+
+/// Running sums of [`Quality`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    positions: u64,
+    right: u64,
+    loss: f64,
+}
+
+impl Tally {
+    /// Counts one prediction: probabilities up to a factor, and the right token.
+    pub fn add(&mut self, weights: &[f64], right: usize) {
+        let sum: f64 = weights.iter().sum();
+        // Of equally probable ones the first.
+        let best = (1..weights.len()).fold(0, |best, t| if weights[t] > weights[best] { t } else { best });
+        self.positions += 1;
+        self.right += u64::from(best == right);
+        self.loss -= (weights[right] / sum).ln();
+    }
+
+    /// Joins two tallies.
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            positions: self.positions + other.positions,
+            right: self.right + other.right,
+            loss: self.loss + other.loss,
+        }
+    }
+
+    /// Positions counted.
+    pub fn positions(&self) -> u64 {
+        self.positions
+    }
+
+    /// The means; NaN without positions.
+    pub fn quality(&self) -> Quality {
+        let n = self.positions as f64;
+        Quality { accuracy: self.right as f64 / n, cross_entropy: self.loss / n }
+    }
+}
+
+impl Bayes {
+    /// Prepares for sentences of up to `most` tokens; shorter if the grammar's longest sentence is.
+    pub fn new(grammar: &Grammar, most: usize) -> Self {
+        let most = stats::longest(grammar).map_or(most, |l| l.min(most));
+        Self { plan: Plan::new(grammar, most) }
+    }
+
+    /// Prepares for every sentence of a grammar; for a recursive one, for all but a share of `1e-6`, and at most 2000 tokens.
+    pub fn complete(grammar: &Grammar) -> Self {
+        let most = stats::longest(grammar).unwrap_or_else(|| {
+            stats::length_distribution(grammar, 2000).quantile(1.0 - 1e-6).unwrap_or(2000)
+        });
+        Self::new(grammar, most)
+    }
+
+    /// Longest sentence this is for.
+    pub fn most(&self) -> usize {
+        self.plan.most()
+    }
+
+    /// For each position of `hidden` the probabilities of the terminals, \[hidden, T\], given the length of the sentence
+    /// and its tokens outside `hidden`. `None` if no sentence of the grammar has those.
+    ///
+    /// # Panics
+    /// If the sentence is longer than [`most`](Self::most) or a hidden position is outside it.
+    pub fn posterior(&self, tokens: &[u8], hidden: &[usize]) -> Option<Vec<f64>> {
+        let t = self.plan.grammar().terminals().len();
+        let mut emissions = self.plan.emissions(tokens);
+        hidden.iter().for_each(|&i| emissions[i * t..(i + 1) * t].fill(self.plan.scale()));
+        let chart = Chart::fill::<Sum>(&self.plan, tokens.len(), &emissions);
+        let derivatives = chart.derivatives();
+        let mut posterior = Vec::with_capacity(hidden.len() * t);
+        for &i in hidden {
+            let own = &derivatives[i * t..(i + 1) * t];
+            let sum: f64 = own.iter().sum();
+            if sum.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
+                return None;
+            }
+            posterior.extend(own.iter().map(|d| d / sum));
+        }
+        Some(posterior)
+    }
+
+    /// Natural logarithm of the probability of the tokens outside `hidden` (and of the length).
+    pub fn log_probability(&self, tokens: &[u8], hidden: &[usize]) -> f64 {
+        let t = self.plan.grammar().terminals().len();
+        let mut emissions = self.plan.emissions(tokens);
+        hidden.iter().for_each(|&i| emissions[i * t..(i + 1) * t].fill(self.plan.scale()));
+        let chart = Chart::fill::<Sum>(&self.plan, tokens.len(), &emissions);
+        chart.total().ln() - tokens.len() as f64 * self.plan.scale().ln()
+    }
+
+    /// The optimum on sentences `first .. first + count` of a task. Sentences longer than [`most`](Self::most) are left out.
+    pub fn optimum(&self, task: &MaskedPrediction, first: u64, count: u64) -> Optimum {
+        let mask = task.ids().mask;
+        let score = |s: &MaskedSentence| {
+            let t = task.ids().terminals;
+            let mut tallies = [Tally::default(); 2];
+            let posterior = self.posterior(&s.truth, &s.selected).unwrap_or_default();
+            for ((own, &i), &shown) in posterior.chunks_exact(t).zip(&s.selected).zip(&s.shown) {
+                let right = usize::from(s.truth[i]);
+                tallies[0].add(own, right);
+                let mut seen = own.to_vec();
+                if shown != mask {
+                    // Kept (1/10) or random (1/10, each of T terminals); the tenths cancel.
+                    let random = 1.0 / t as f64;
+                    let kept = |x: usize| if x == shown as usize { 1.0 } else { 0.0 };
+                    seen.iter_mut().enumerate().for_each(|(x, w)| *w *= kept(x) + random);
+                }
+                tallies[1].add(&seen, right);
+            }
+            tallies
+        };
+        // Per sentence and joined in order: the sum must not depend on how the work was divided.
+        let each: Vec<Option<[Tally; 2]>> = (first..first + count)
+            .into_par_iter()
+            .map(|number| {
+                Some(task.sentence(number)).filter(|s| s.truth.len() <= self.most()).map(|s| score(&s))
+            })
+            .collect();
+        let mut sentences = 0;
+        let mut sums = [Tally::default(); 2];
+        for tallies in each.into_iter().flatten() {
+            sentences += 1;
+            sums = [sums[0].join(tallies[0]), sums[1].join(tallies[1])];
+        }
+        Optimum {
+            sentences,
+            positions: sums[0].positions(),
+            without_own: sums[0].quality(),
+            with_own: sums[1].quality(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::pcfg::Role;
+    use crate::task::pcfg::window::sentences;
+
+    /// Posterior by going through all sentences.
+    fn slow(grammar: &Grammar, tokens: &[u8], hidden: &[usize]) -> Vec<f64> {
+        let t = grammar.terminals().len();
+        let mut weights = vec![0.0; hidden.len() * t];
+        for (sentence, p) in sentences(grammar, 1e6).unwrap() {
+            let agrees = sentence.len() == tokens.len()
+                && (0..tokens.len()).all(|i| hidden.contains(&i) || sentence[i] == tokens[i]);
+            if agrees {
+                hidden.iter().enumerate().for_each(|(h, &i)| weights[h * t + usize::from(sentence[i])] += p);
+            }
+        }
+        for row in weights.chunks_exact_mut(t) {
+            let sum: f64 = row.iter().sum();
+            row.iter_mut().for_each(|w| *w /= sum);
+        }
+        weights
+    }
+
+    #[test]
+    fn posterior_is_that_of_enumeration() {
+        let uneven = "S -> A B | B a A [0.0]".replace(" [0.0]", "");
+        let grammars = [
+            Grammar::builtin("cfg3b").unwrap().with_start("15").unwrap(),
+            Grammar::builtin("cfg3f").unwrap().with_start("10").unwrap(),
+            Grammar::parse(&format!(
+                "{uneven}\nA -> B B [0.2] | a [0.5] | C c [0.3]\nB -> b a | C\nC -> a c | a b"
+            ))
+            .unwrap(),
+        ];
+        for grammar in grammars {
+            let bayes = Bayes::complete(&grammar);
+            let task = MaskedPrediction::new(&grammar, 3, Role::Evaluation);
+            for number in 0..20 {
+                let s = task.sentence(number);
+                let fast = bayes.posterior(&s.truth, &s.selected).unwrap();
+                let slow = slow(&grammar, &s.truth, &s.selected);
+                fast.iter().zip(&slow).for_each(|(a, b)| assert!((a - b).abs() < 1e-10, "{a} {b}"));
+            }
+        }
+    }
+
+    #[test]
+    fn recursive_grammars_have_posteriors_too() {
+        // Well-nested brackets: x at 1 and 2 unknown in ( ? ? ): either () or )( between, the latter giving ()().
+        let grammar = Grammar::parse("S -> o c [0.4] | o S c [0.3] | S S [0.3]").unwrap();
+        let bayes = Bayes::new(&grammar, 8);
+        let posterior = bayes.posterior(&[0, 0, 1, 1], &[1, 2]).unwrap();
+        let nested = 0.3 * 0.4;
+        let chained = 0.3 * 0.4 * 0.4;
+        let open = nested / (nested + chained);
+        let expected = [open, 1.0 - open, 1.0 - open, open];
+        posterior.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() < 1e-12, "{posterior:?}"));
+        assert_eq!(bayes.posterior(&[1, 0, 0, 1], &[1]), None);
+        let log = bayes.log_probability(&[0, 0, 1, 1], &[]);
+        assert!((log - f64::ln(nested)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn looking_at_what_the_position_shows_helps() {
+        let grammar = Grammar::builtin("cfg3b").unwrap().with_start("15").unwrap();
+        let task = MaskedPrediction::new(&grammar, 3, Role::Evaluation);
+        let optimum = Bayes::complete(&grammar).optimum(&task, 0, 600);
+        assert_eq!(optimum.sentences, 600);
+        assert!(optimum.with_own.cross_entropy < optimum.without_own.cross_entropy, "{optimum:?}");
+        assert!(
+            optimum.without_own.accuracy > 0.98 && optimum.without_own.cross_entropy < 0.02,
+            "{optimum:?}"
+        );
+    }
+}
