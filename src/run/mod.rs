@@ -14,5 +14,6 @@ mod resolve;
 mod run_spec;
 mod seeds;
 pub mod spec;
+pub mod task;
 pub mod tensorboard;
 mod timeline;

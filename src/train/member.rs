@@ -254,6 +254,17 @@ impl<'a, P> Member<'a, P> {
         }
     }
 
+    /// The step up to which the current checkpoint is known to be followed, at most `end`.
+    pub fn known_until(&self, end: u64) -> u64 {
+        let end = end.min(self.training.steps);
+        match &self.supervision {
+            Supervision::Labels => end,
+            Supervision::Teacher { schedule, .. } => {
+                schedule.next_switch(&self.state.position, self.state.step).unwrap_or(end).min(end)
+            }
+        }
+    }
+
     /// The next steps up to `end`, cut where an evaluation, a checkpoint or a switch of teacher is due; `None` at `end` or
     /// when the run is over.
     pub fn next(&mut self, end: u64) -> Option<Segment> {
@@ -263,11 +274,7 @@ impl<'a, P> Member<'a, P> {
         if !self.active() || step >= end {
             return None;
         }
-        let switch = match &self.supervision {
-            Supervision::Labels => None,
-            Supervision::Teacher { schedule, .. } => schedule.next_switch(&self.state.position, step),
-        };
-        let until = switch.unwrap_or(end).min(end);
+        let until = self.known_until(end);
         let next = until.min(self.evaluation_after(step)).min(self.training.checkpoints.next(step, total));
         let follows = self.checkpoint().map(|checkpoint| {
             let from = match self.chunk.and_then(|c| c.follows) {
@@ -323,7 +330,7 @@ impl<'a, P> Member<'a, P> {
             if self.stop_holds(accuracy) || next == total {
                 self.state.finished = true;
             }
-            let chance = 1.0 / self.training.classes() as f64;
+            let chance = self.training.chance;
             if self.state.finished || self.training.checkpoints.due(next, total, accuracy, chance) {
                 self.recorder.checkpoint(next, &view.params()?).map_err(TrainError::Record)?;
             }

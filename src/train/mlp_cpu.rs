@@ -135,8 +135,8 @@ impl Chunk<'_> {
         model: &mut Mlp,
         segment: &Segment,
     ) -> Result<f64, TrainError> {
-        let training = &member.training;
-        let (loss, batch, classes) = (training.loss, training.batch, training.shape.classes);
+        let (batch, mlp) = (member.training.batch, member.training.mlp());
+        let (loss, classes) = (mlp.loss, mlp.shape.classes);
         let at = |step: u64| (step - self.start) as usize * batch;
         let range = at(segment.step)..at(segment.next);
         let part = self.samples.slice(range.clone());
@@ -150,7 +150,7 @@ impl Chunk<'_> {
             }
             _ => target::from_labels(loss, classes, &part.labels),
         };
-        let weight_decay = training.weight_decay as f32;
+        let weight_decay = mlp.weight_decay as f32;
         let steps =
             Steps { samples: &part, batch, loss, targets: &targets, rates: &segment.rates, weight_decay };
         Ok(model.train(&steps).loss_sum)

@@ -120,8 +120,8 @@ impl GpuMlps {
         chunk: &GpuChunk,
         ready: &mut Ready,
     ) -> Result<TargetKey, TrainError> {
-        let training = &member.training;
-        let (loss, batch, lane) = (training.loss, training.batch, member.lane);
+        let mlp = member.training.mlp();
+        let (loss, batch, lane) = (mlp.loss, member.training.batch, member.lane);
         let (temperature, mix) = match &member.supervision {
             Supervision::Labels => (0.0, None),
             Supervision::Teacher { temperature, label_mix, .. } => (*temperature, Some(label_mix)),
@@ -139,7 +139,7 @@ impl GpuMlps {
         if ready.contains_key(&key) {
             return Ok(key);
         }
-        let classes = training.shape.classes;
+        let classes = mlp.shape.classes;
         let count = (until - from) as usize * batch;
         let targets = match segment.follows {
             None => GpuTargets::from_labels(&self.context, &chunk.samples, 0..count, loss, classes)?,
@@ -233,7 +233,7 @@ impl Engine for GpuMlps {
                             targets,
                             targets_first: (segment.step - from) as usize * training.batch,
                             rates: &segment.rates,
-                            weight_decay: training.weight_decay as f32,
+                            weight_decay: training.mlp().weight_decay as f32,
                         }
                     })
                     .collect();

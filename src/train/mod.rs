@@ -7,4 +7,5 @@ pub mod member;
 pub mod mlp_cpu;
 pub mod mlp_gpu;
 pub mod rate;
+pub mod sequences;
 pub mod settings;
