@@ -233,6 +233,9 @@ fn forward_body<const F: bool>(
     let (width, hidden) = (s.head_dim(), s.hidden);
     let chunks = width.div_ceil(CHUNK);
     let (queries, keys) = (s.q_rows.len(), s.k_rows.len());
+    if queries == 0 {
+        return;
+    }
     scratch.resize(queries, keys, s.length, chunks);
     for i in 0..queries {
         scratch.seen[i] = s.seen(i) as u32;
@@ -345,6 +348,9 @@ fn backward_body<const F: bool>(s: Sequence<'_>, scratch: &mut Scratch, b: Backw
     let (width, hidden) = (s.head_dim(), s.hidden);
     let chunks = width.div_ceil(CHUNK);
     let (queries, keys) = (s.q_rows.len(), s.k_rows.len());
+    if queries == 0 {
+        return;
+    }
     scratch.resize(queries, keys, s.length, chunks);
     for i in 0..queries {
         scratch.seen[i] = s.seen(i) as u32;
