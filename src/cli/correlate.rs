@@ -8,7 +8,7 @@ use super::Usage;
 use crate::engine::device::{Device, DeviceChoice};
 use crate::probe::{
     CheckpointCorrelations, KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomials, ProbeError, Request,
-    Sampling, Statistic, Timeline, correlations, monomials, on_device, timeline,
+    Sampling, Statistic, Timeline, correlations, monomials, timeline,
 };
 use anyhow::Result;
 use arguments::{Degrees, SupportList};
@@ -95,8 +95,8 @@ fn run_here(args: &CorrelateArgs, device: &Device) -> Result<()> {
     let mut progress = Progress::new(sources.len());
     for source in &sources {
         let shown = source.path.display();
-        let (params, step) = sources::load(&source.path)?;
-        let model = on_device(&params, device, rayon::current_num_threads())?;
+        let d = source.task.as_ref().map(|t| t.task.d());
+        let (model, step) = sources::open(&source.path, d, device)?;
         let (d, classes) = (model.d(), model.classes());
         match &first {
             None => first = Some((d, source.path.clone())),

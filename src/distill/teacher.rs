@@ -1,12 +1,11 @@
 //! The checkpoints of one teacher, loaded when a student needs them.
 
-use crate::checkpoint::{self, CheckpointError};
+use crate::checkpoint::{self, CheckpointError, TransformerState};
 use crate::engine::cpu::{CpuOptions, Mlp};
 use crate::engine::device::Device;
-use crate::engine::transformer::Transformer;
+use crate::engine::transformer::{EngineError, Transformer};
 use crate::model::transformer::TokenBatch;
 use crate::task::Samples;
-use crate::train::member::TrainError;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -102,7 +101,7 @@ impl TransformerPool {
         index: usize,
         batch: &TokenBatch<'_>,
         reads: &[u32],
-    ) -> Result<Vec<f32>, TrainError> {
+    ) -> Result<Vec<f32>, EngineError> {
         if reads.is_empty() {
             return Ok(vec![]);
         }
@@ -111,10 +110,10 @@ impl TransformerPool {
         let free = copies.iter().find_map(|copy| copy.try_lock().ok());
         let own = rayon::current_thread_index().unwrap_or(0) % copies.len();
         let model = free.unwrap_or_else(|| copies[own].lock().expect("holders do not panic"));
-        model.logits(batch, reads).map_err(TrainError::Model)
+        model.logits(batch, reads)
     }
 
-    fn copies(&self, index: usize) -> Result<Arc<Vec<Mutex<Transformer>>>, TrainError> {
+    fn copies(&self, index: usize) -> Result<Arc<Vec<Mutex<Transformer>>>, EngineError> {
         let mut loaded = self.loaded.lock().expect("no thread panics while it holds the pool");
         if let Some(at) = loaded.iter().position(|(i, ..)| *i == index) {
             let entry = loaded.remove(at).expect("position is in range");
@@ -123,17 +122,15 @@ impl TransformerPool {
             return Ok(copies);
         }
         let path = &self.checkpoints[index].path;
-        let state = checkpoint::load_transformer(path)?.state();
+        let state = TransformerState::new(checkpoint::load_transformer(path)?.params);
         let found = state.params.config.vocab;
         if found != self.vocab {
-            return Err(TrainError::Model(
-                format!("{}: the teacher has {found} tokens, the student {}", path.display(), self.vocab).into(),
-            ));
+            let text = format!("{}: the teacher has {found} tokens, the student {}", path.display(), self.vocab);
+            return Err(text.into());
         }
         let copies = (0..self.copies)
             .map(|_| Transformer::new(&state, &self.device, 1).map(Mutex::new))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(TrainError::Model)?;
+            .collect::<Result<Vec<_>, _>>()?;
         let copies = Arc::new(copies);
         loaded.push_back((index, copies.clone(), 12 * self.copies * state.params.values.len()));
         while loaded.len() > 1 && loaded.iter().map(|(_, _, b)| b).sum::<usize>() > BUDGET {

@@ -135,4 +135,23 @@ impl Transformer {
             }
         }
     }
+
+    /// Bytes of activations and gradients on their way that training on batches of [sequences, length, reads] holds at most,
+    /// besides parameters, gradient and moments.
+    ///
+    /// # Errors
+    /// If no model can have the configuration.
+    pub fn activation_bytes(
+        config: &TransformerConfig,
+        device: &Device,
+        threads: usize,
+        [sequences, length, reads]: [usize; 3],
+    ) -> Result<u64, EngineError> {
+        let options = cpu::TransformerOptions { threads, ..cpu::TransformerOptions::default() };
+        match device {
+            Device::Cpu | Device::Gpu(_) => {
+                Ok(cpu::Transformer::activation_bytes(config, options, sequences, length, reads)?)
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 pub mod correlation;
 mod error;
+pub mod model;
 pub mod monomials;
 pub mod noise;
 mod planes;
@@ -17,10 +18,8 @@ pub use monomials::{KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomial, Monomials
 pub use statistic::Statistic;
 pub use transition::{CheckpointCorrelations, Evaluation, Timeline, timeline, timeline_of};
 
-use crate::engine::cpu::{CpuOptions, Mlp};
-use crate::engine::device::Device;
-use crate::engine::gpu::{GpuError, GpuMlp};
-use crate::model::MlpParams;
+use crate::engine::cpu::Mlp;
+use crate::engine::gpu::GpuMlp;
 use crate::task::Samples;
 
 /// Why a model could not produce logits (a lost device, say).
@@ -108,19 +107,4 @@ impl LogitModel for Box<dyn LogitModel> {
     fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
         self.as_ref().logits(samples, logits)
     }
-}
-
-/// A model on whatever computes; on the CPU with so many threads.
-///
-/// # Errors
-/// If it does not fit on the device.
-pub fn on_device(
-    params: &MlpParams,
-    device: &Device,
-    threads: usize,
-) -> Result<Box<dyn LogitModel>, GpuError> {
-    Ok(match device {
-        Device::Cpu => Box::new(Mlp::new(params, CpuOptions { threads, ..CpuOptions::default() })),
-        Device::Gpu(context) => Box::new(GpuMlp::new(context, params)?),
-    })
 }

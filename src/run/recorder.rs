@@ -3,8 +3,7 @@
 use super::experiment::Observer;
 use super::folder::{RunFolder, RunFolderError};
 use super::gather::Status;
-use crate::checkpoint::Metadata;
-use crate::model::MlpParams;
+use crate::checkpoint::{Kept, Metadata};
 use crate::train::member::{AnyError, Metric, Outcome, Recorder, State};
 use serde::{Deserialize, Serialize};
 
@@ -96,20 +95,20 @@ fn engine(device: &str) -> &str {
     device.split(": ").next().unwrap_or(device)
 }
 
-impl Recorder<MlpParams> for FolderRecorder<'_> {
+impl<K: Kept> Recorder<K> for FolderRecorder<'_> {
     fn metric(&mut self, metric: &Metric) -> Result<(), AnyError> {
         self.folder.append_metric(metric)?;
         self.observer.evaluated(&self.run, self.seed, metric);
         Ok(())
     }
 
-    fn checkpoint(&mut self, step: u64, params: &MlpParams) -> Result<(), AnyError> {
-        self.folder.save_checkpoint(step, params, &Metadata::default())?;
+    fn checkpoint(&mut self, step: u64, model: &K) -> Result<(), AnyError> {
+        self.folder.save_checkpoint(step, model, &Metadata::default())?;
         Ok(())
     }
 
-    fn save(&mut self, params: &MlpParams, state: &State) -> Result<(), AnyError> {
-        self.folder.save_resume(params, &serde_json::to_value(state)?)?;
+    fn save(&mut self, model: &K, state: &State) -> Result<(), AnyError> {
+        self.folder.save_resume(model, &serde_json::to_value(state)?)?;
         Ok(())
     }
 

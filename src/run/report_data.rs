@@ -6,7 +6,7 @@ use super::gather::{RunRecord, TeacherTimeline, median, runs_of};
 use super::plan::{Plan, Student, TEACHER};
 use super::spec::{DistillSpec, ReferenceSpec, ScheduleSpec};
 use crate::report::data;
-use crate::train::settings::Training;
+use crate::train::settings::{Model, Training};
 
 /// What the report says about how it was made.
 pub struct Context<'a> {

@@ -1,24 +1,29 @@
 //! The runs of one or several seeds: teachers, their correlations, then all students, grouped as the device likes it.
 
 use super::experiment::{Existing, Options, RunError, UsedCheckpoints};
-use super::folder::{RunFolder, open_read_only};
+use super::folder::{RunFolder, RunView, open_read_only};
 use super::gather::{RunRecord, Status, TeacherTimeline};
 use super::plan::{Plan, Student, TEACHER};
 use super::recorder::FolderRecorder;
 use super::resolve::{Catalogue, TeacherRun};
 use super::run_spec::{ResolvedDistill, RunSpec};
 use super::timeline;
+use crate::checkpoint::{Kept, TransformerState};
 use crate::distill::schedule::Schedule;
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::engine::device::Device;
+use crate::engine::transformer::Transformer;
 use crate::model::MlpParams;
+use crate::model::transformer::TransformerParams;
 use crate::rng::{self, Purpose, Stream};
-use crate::task::{BooleanTask, Samples};
+use crate::task::BooleanTask;
+use crate::task::pcfg::{PredictionBatch, Role};
 use crate::train::group::{Control, Engine, Lane, train};
-use crate::train::member::{Member, Metric, State, Supervision};
+use crate::train::member::{Member, Metric, State, Supervision, TrainError};
 use crate::train::mlp_cpu::CpuMlps;
 use crate::train::mlp_gpu::GpuMlps;
-use crate::train::settings::Training;
+use crate::train::sequences::{SequenceLane, Sequences, Start};
+use crate::train::settings::{Model, Training};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -42,8 +47,6 @@ pub(super) struct SeedsRun<'a> {
 /// One seed on its way.
 struct Seed {
     seed: u64,
-    task: BooleanTask,
-    evaluation: Samples,
     results: SeedResults,
     teacher: Option<TeacherRun>,
     /// Checkpoints its students follow.
@@ -66,15 +69,18 @@ struct Ready<'a> {
 }
 
 /// A run whose folder is open.
-struct Opened {
+struct Opened<K> {
     folder: RunFolder,
-    params: MlpParams,
+    model: K,
     state: State,
 }
 
 /// Teacher and students draw different samples and different first weights.
 const TEACHER_ROLE: u32 = 0;
 const STUDENT_ROLE: u32 = 1;
+
+/// Held-out sequences per forward pass.
+const EVALUATION_BATCH: usize = 64;
 
 impl SeedsRun<'_> {
     /// Results in the order of the seeds.
@@ -98,11 +104,8 @@ impl SeedsRun<'_> {
     }
 
     fn seed(&self, seed: u64) -> Seed {
-        let task = self.plan.task.build(seed).expect("the plan was checked");
-        let evaluation =
-            task.samples(seed, Stream::new(Purpose::Evaluation, 0), 0, self.plan.evaluation.samples);
         let results = SeedResults { runs: vec![], timeline: None, used: vec![] };
-        Seed { seed, task, evaluation, results, teacher: None, checkpoints: vec![], goes_on: true }
+        Seed { seed, results, teacher: None, checkpoints: vec![], goes_on: true }
     }
 
     fn folder_path(&self, name: &str, seed: u64) -> PathBuf {
@@ -121,7 +124,7 @@ impl SeedsRun<'_> {
                 at: None,
                 training,
                 supervision: Supervision::Labels,
-                spec: RunSpec::new(self.plan, TEACHER, TEACHER, seed.seed, training, &seed.task).to_toml(),
+                spec: RunSpec::new(self.plan, TEACHER, TEACHER, seed.seed, training).to_toml(),
                 role: TEACHER_ROLE,
             })
             .collect();
@@ -133,8 +136,8 @@ impl SeedsRun<'_> {
                 let folder = self.folder_path(TEACHER, seed.seed);
                 if let Some(spec) = &self.plan.correlations {
                     let device = &self.options.device;
-                    let timeline =
-                        timeline::measure(&folder, spec, &seed.task, seed.seed, device, self.threads)
+                    let task = self.boolean(seed.seed);
+                    let timeline = timeline::measure(&folder, spec, &task, seed.seed, device, self.threads)
                             .map_err(|cause| RunError::Correlations { seed: seed.seed, cause })?;
                     seed.results.timeline = Some(TeacherTimeline { seed: seed.seed, timeline });
                 }
@@ -162,7 +165,8 @@ impl SeedsRun<'_> {
 
     fn students(&self, seeds: &mut [Seed]) -> Result<(), RunError> {
         let root = self.plan.root(&self.options.out);
-        let mut groups: BTreeMap<usize, Vec<Ready>> = BTreeMap::new();
+        // MLPs before transformers, then by batch size.
+        let mut groups: BTreeMap<(bool, usize), Vec<Ready>> = BTreeMap::new();
         for (lane, seed) in seeds.iter_mut().enumerate().filter(|(_, s)| s.goes_on) {
             let mut catalogue = Catalogue::default();
             let mut resolved: Vec<(&Student, Option<Schedule>)> = Vec::new();
@@ -177,7 +181,7 @@ impl SeedsRun<'_> {
                     seed.teacher.as_ref(),
                     seed.seed,
                     training.batch,
-                    &training.shape,
+                    &training.model,
                 )?;
                 match found {
                     Ok(schedule) => resolved.push((student, Some(schedule))),
@@ -191,7 +195,7 @@ impl SeedsRun<'_> {
             for (student, schedule) in resolved {
                 let training = &student.training;
                 let mut run =
-                    RunSpec::new(self.plan, &student.name, &student.arm, seed.seed, training, &seed.task);
+                    RunSpec::new(self.plan, &student.name, &student.arm, seed.seed, training);
                 let mut supervision = Supervision::Labels;
                 if let (Some(schedule), Some(distill)) = (schedule, &student.distill) {
                     run.distill = Some(ResolvedDistill::new(distill, &schedule, &seed.checkpoints, &root));
@@ -202,7 +206,8 @@ impl SeedsRun<'_> {
                     let (temperature, label_mix) = (distill.temperature, distill.label_mix);
                     supervision = Supervision::Teacher { schedule, temperature, label_mix, steps };
                 }
-                groups.entry(training.batch).or_default().push(Ready {
+                let kind = matches!(training.model, Model::Transformer(_));
+                groups.entry((kind, training.batch)).or_default().push(Ready {
                     lane,
                     name: &student.name,
                     arm: &student.arm,
@@ -224,37 +229,60 @@ impl SeedsRun<'_> {
         Ok(())
     }
 
-    /// Trains runs of one role and batch size side by side and reads back what they recorded.
+    /// The parity of one seed.
+    fn boolean(&self, seed: u64) -> BooleanTask {
+        let settings = self.plan.task.boolean().expect("the plan was checked: this is a parity");
+        settings.build(seed).expect("the plan was checked")
+    }
+
+    /// Trains runs of one role, kind of model and batch size side by side and reads back what they recorded.
     fn group(&self, ready: Vec<Ready>, seeds: &[Seed]) -> Result<Vec<RunRecord>, RunError> {
-        let Some(role) = ready.first().map(|r| r.role) else { return Ok(vec![]) };
+        match ready.first().map(|r| &r.training.model) {
+            None => Ok(vec![]),
+            Some(Model::Mlp(_)) => self.mlps(ready, seeds),
+            Some(Model::Transformer(_)) => self.transformers(ready, seeds),
+        }
+    }
+
+    /// Threads of each model on the CPU: a single one gets all; several share them, one each.
+    fn each(&self, ready: &[Ready]) -> usize {
+        if ready.len() == 1 { self.threads } else { 1 }
+    }
+
+    fn failed(&self, cause: TrainError) -> RunError {
+        RunError::Train { seeds: self.seeds.to_vec(), cause, last: vec![] }
+    }
+
+    fn mlps(&self, ready: Vec<Ready>, seeds: &[Seed]) -> Result<Vec<RunRecord>, RunError> {
         let mut opened = Vec::new();
         for run in &ready {
-            opened.push(self.open(run, seeds[run.lane].seed)?);
+            let mlp = run.training.mlp();
+            let first = |seed| MlpParams::new(&mlp.shape, mlp.init, seed);
+            opened.push(self.open(run, seeds[run.lane].seed, first)?);
         }
+        let role = ready[0].role;
         let lanes = seeds
             .iter()
-            .map(|seed| Lane {
-                task: seed.task.clone(),
-                seed: seed.seed,
-                stream: Stream::new(Purpose::Data, role),
-                evaluation: seed.evaluation.clone(),
-                teacher: seed.checkpoints.clone(),
+            .map(|seed| {
+                let task = self.boolean(seed.seed);
+                let held_out = Stream::new(Purpose::Evaluation, 0);
+                let evaluation = task.samples(seed.seed, held_out, 0, self.plan.evaluation.samples);
+                let stream = Stream::new(Purpose::Data, role);
+                Lane { task, seed: seed.seed, stream, evaluation, teacher: seed.checkpoints.clone() }
             })
             .collect();
-        let models = || opened.iter().zip(&ready).map(|(o, r)| (&o.params, r.lane));
+        let models = || opened.iter().zip(&ready).map(|(o, r)| (&o.model, r.lane));
         match &self.options.device {
             Device::Cpu => {
-                // A single model gets all threads; several share them, one each.
-                let each = if ready.len() == 1 { self.threads } else { 1 };
+                let each = self.each(&ready);
                 let models: Vec<_> = models().map(|(params, lane)| (params, lane, each)).collect();
                 let mut engine = CpuMlps::new(lanes, &models, self.threads);
                 let devices = (0..ready.len()).map(|i| format!("cpu: {}", engine.path(i))).collect();
                 self.train(&mut engine, ready, opened, devices, each, seeds)
             }
             Device::Gpu(context) => {
-                let failed = |cause| RunError::Train { seeds: self.seeds.to_vec(), cause, last: vec![] };
                 let models: Vec<_> = models().collect();
-                let mut engine = GpuMlps::new(context, lanes, &models).map_err(failed)?;
+                let mut engine = GpuMlps::new(context, lanes, &models).map_err(|e| self.failed(e))?;
                 let adapter = context.name();
                 let devices = ready
                     .iter()
@@ -266,11 +294,100 @@ impl SeedsRun<'_> {
         }
     }
 
-    fn train<E: Engine<Params = MlpParams>>(
+    fn transformers(&self, ready: Vec<Ready>, seeds: &[Seed]) -> Result<Vec<RunRecord>, RunError> {
+        let role = if ready[0].role == TEACHER_ROLE { Role::Training } else { Role::Student };
+        let configs = || ready.iter().map(|r| &r.training.transformer().config);
+        let positions = configs().map(|c| c.positions).min().unwrap_or(0);
+        let vocab = configs().map(|c| c.vocab).next().unwrap_or(0);
+        let mut lanes = Vec::new();
+        for seed in seeds {
+            let held_out = self.plan.task.sequences(seed.seed, Role::Evaluation);
+            let count = self.plan.evaluation.samples;
+            let evaluation = (0..count)
+                .step_by(EVALUATION_BATCH)
+                .map(|first| held_out.batch(first as u64, EVALUATION_BATCH.min(count - first), positions))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|e| self.failed(TrainError::Model(e.into())))?;
+            lanes.push(SequenceLane {
+                task: self.plan.task.sequences(seed.seed, role),
+                positions,
+                vocab,
+                evaluation,
+                teacher: seed.checkpoints.clone(),
+            });
+        }
+        let mut opened = Vec::new();
+        for run in &ready {
+            let config = &run.training.transformer().config;
+            let first = |seed| {
+                let params = TransformerParams::new(config.clone(), seed).expect("the plan was checked");
+                TransformerState::new(params)
+            };
+            opened.push(self.open(run, seeds[run.lane].seed, first)?);
+        }
+        self.tell_memory(&ready, &lanes)?;
+        let each = self.each(&ready);
+        let starts: Vec<Start> = opened
+            .iter()
+            .zip(&ready)
+            .map(|(opened, run)| Start {
+                state: &opened.model,
+                lane: run.lane,
+                seed: rng::role_seed(seeds[run.lane].seed, run.role),
+                threads: each,
+            })
+            .collect();
+        let device = &self.options.device;
+        let mut engine =
+            Sequences::new(device, lanes, &starts, self.threads).map_err(|e| self.failed(e))?;
+        drop(starts);
+        let name = match device {
+            Device::Cpu => "cpu".to_owned(),
+            Device::Gpu(context) => format!("gpu {}", context.name()),
+        };
+        let devices = (0..ready.len()).map(|i| format!("{name}: {}", engine.path(i))).collect();
+        self.train(&mut engine, ready, opened, devices, each, seeds)
+    }
+
+    /// What the models of a group hold in memory while they train, told once for each size.
+    fn tell_memory(&self, ready: &[Ready], lanes: &[SequenceLane]) -> Result<(), RunError> {
+        let mut told = Vec::new();
+        for run in ready {
+            let training = run.training;
+            let config = &training.transformer().config;
+            if told.contains(&config) {
+                continue;
+            }
+            told.push(config);
+            let evaluation = &lanes[run.lane].evaluation;
+            let length = evaluation.iter().map(|b| b.length).max().unwrap_or(1);
+            let reads = |b: &PredictionBatch| b.reads.len().div_ceil(b.sequences);
+            let reads = evaluation.iter().map(reads).max().unwrap_or(1) * training.batch;
+            let batch = training.batch;
+            let bytes = Transformer::activation_bytes(
+                config,
+                &self.options.device,
+                self.each(ready),
+                [batch, length, reads],
+            )
+            .map_err(|e| self.failed(TrainError::Model(e)))?;
+            let mib = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
+            self.options.observer.note(&format!(
+                "{}: {} parameters ({} with gradient and moments), about {} of activations for {batch} sequences of {length}",
+                run.name,
+                config.parameters(),
+                mib(16.0 * config.parameters() as f64),
+                mib(bytes as f64),
+            ));
+        }
+        Ok(())
+    }
+
+    fn train<E: Engine<Params: Kept>>(
         &self,
         engine: &mut E,
         ready: Vec<Ready>,
-        opened: Vec<Opened>,
+        opened: Vec<Opened<E::Params>>,
         devices: Vec<String>,
         threads: usize,
         seeds: &[Seed],
@@ -318,8 +435,7 @@ impl SeedsRun<'_> {
     fn last_good(&self, name: &str, seed: u64) -> String {
         let folder = self.folder_path(name, seed);
         let view = open_read_only(&folder);
-        let resume = view.as_ref().ok().and_then(|v| v.load_resume().ok().flatten());
-        let step = resume.and_then(|r| serde_json::from_value::<State>(r.state).ok()).map(|s| s.step);
+        let step = view.as_ref().ok().and_then(RunView::resume_step);
         let kept = view.ok().and_then(|v| v.checkpoints().ok()).and_then(|mut all| all.pop());
         match (step, kept) {
             (Some(step), Some((_, path))) => {
@@ -352,8 +468,13 @@ impl SeedsRun<'_> {
         }
     }
 
-    /// Opens a run's folder: what the model starts from, and where it left off.
-    fn open(&self, run: &Ready, seed: u64) -> Result<Opened, RunError> {
+    /// Opens a run's folder: what the model starts from, and where it left off. `first` makes a new model from a seed.
+    fn open<K: Kept>(
+        &self,
+        run: &Ready,
+        seed: u64,
+        first: impl FnOnce(u64) -> K,
+    ) -> Result<Opened<K>, RunError> {
         let mut folder = RunFolder::create_or_open(&self.options.out, &self.plan.experiment, run.name, seed)?;
         if self.options.existing == Existing::Fresh {
             folder.clear()?;
@@ -364,21 +485,20 @@ impl SeedsRun<'_> {
             let (line, theirs, ours) = first_difference(&theirs, &run.spec);
             return Err(RunError::OtherSpec { path: folder.path().join("spec.toml"), line, theirs, ours });
         }
-        let (params, state) = match folder.load_resume()? {
+        let (model, state) = match folder.load_resume::<K>()? {
             Some(resume) => {
                 let state: State = serde_json::from_value(resume.state)
                     .map_err(|e| RunError::State { path: folder.path().to_owned(), detail: e.to_string() })?;
                 folder.rewind_to(state.step)?;
-                (resume.params, state)
+                (resume.model, state)
             }
             None => {
                 folder.clear()?;
-                let seed = rng::role_seed(seed, run.role);
-                (MlpParams::new(&run.training.shape, run.training.init, seed), State::default())
+                (first(rng::role_seed(seed, run.role)), State::default())
             }
         };
         folder.write_spec(&run.spec)?;
-        Ok(Opened { folder, params, state })
+        Ok(Opened { folder, model, state })
     }
 }
 

@@ -2,12 +2,11 @@
 
 use super::folder::{RunFolderError, open_read_only, write_json};
 use super::spec::CorrelationSpec;
-use crate::checkpoint;
 use crate::engine::device::Device;
-use crate::engine::gpu::GpuError;
+use crate::probe::model::{self, OpenError};
 use crate::probe::transition::Timeline;
 use crate::probe::{
-    Evaluation, KnownSupport, Monomials, ProbeError, Request, Sampling, Statistic, on_device, timeline_of,
+    Evaluation, KnownSupport, Monomials, ProbeError, Request, Sampling, Statistic, timeline_of,
 };
 use crate::task::BooleanTask;
 use crate::train::member::Metric;
@@ -26,9 +25,9 @@ pub enum TimelineError {
     /// The probe.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// The GPU.
+    /// A checkpoint.
     #[error(transparent)]
-    Gpu(#[from] GpuError),
+    Open(#[from] OpenError),
 }
 
 /// The file: what was asked and what was found.
@@ -84,8 +83,7 @@ pub fn measure(
         .collect();
     let mut failed = None;
     let load = |path: &Path| -> Result<_, TimelineError> {
-        let read = checkpoint::load(path).map_err(RunFolderError::Checkpoint)?;
-        Ok(on_device(&read.params, device, threads)?)
+        Ok(model::open(path, Some(task.d()), device, threads)?.0)
     };
     let loaded = checkpoints.into_iter().map_while(|(step, path)| match load(&path) {
         Ok(model) => Some((step, path.display().to_string(), model)),

@@ -225,7 +225,8 @@ impl Chunk<'_> {
             return Ok(logits.clone());
         }
         let batch = &self.batches[at];
-        let logits = Arc::new(self.teacher.logits(checkpoint, &batch.token_batch(), &batch.reads)?);
+        let logits = self.teacher.logits(checkpoint, &batch.token_batch(), &batch.reads);
+        let logits = Arc::new(logits.map_err(TrainError::Model)?);
         *slot = Some(logits.clone());
         Ok(logits)
     }
