@@ -7,6 +7,7 @@ pub mod correlate;
 #[cfg(feature = "gpu")]
 pub mod devices;
 pub mod pcfg;
+pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod run;
@@ -43,6 +44,7 @@ enum Command {
     Export(transfer::ExportArgs),
     Theory(theory::TheoryArgs),
     Pcfg(pcfg::PcfgArgs),
+    Probe(probe::ProbeArgs),
 }
 
 /// A wrong argument or specification: exit code 2.
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => transfer::export(args),
         Command::Theory(args) => theory::run(args),
         Command::Pcfg(args) => pcfg::run(args),
+        Command::Probe(args) => probe::run(args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {

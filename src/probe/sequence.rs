@@ -1,6 +1,7 @@
 //! How probes see a sequence model.
 
 use super::ModelError;
+use crate::engine::cpu::Transformer;
 use crate::model::transformer::{Family, TokenBatch, TransformerConfig};
 
 /// A model of token sequences, in evaluation mode: no dropout, a function of the sequence alone.
@@ -19,6 +20,20 @@ pub trait SequenceModel {
     /// # Errors
     /// As [`logits`](Self::logits), or if there is no such layer.
     fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, ModelError>;
+}
+
+impl SequenceModel for Transformer {
+    fn config(&self) -> &TransformerConfig {
+        Transformer::config(self)
+    }
+
+    fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, ModelError> {
+        Ok(Transformer::logits(self, batch, reads)?)
+    }
+
+    fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, ModelError> {
+        Ok(Transformer::hidden(self, batch, layer)?)
+    }
 }
 
 /// Why a probe of a sequence model cannot answer.
