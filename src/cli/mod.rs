@@ -5,6 +5,7 @@ pub mod bench_devices;
 pub mod correlate;
 pub mod devices;
 pub mod pcfg;
+pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod run;
@@ -42,6 +43,7 @@ enum Command {
     Export(transfer::ExportArgs),
     Theory(theory::TheoryArgs),
     Pcfg(pcfg::PcfgArgs),
+    Probe(probe::ProbeArgs),
 }
 
 /// A wrong argument or specification: exit code 2.
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => transfer::export(args),
         Command::Theory(args) => theory::run(args),
         Command::Pcfg(args) => pcfg::run(args),
+        Command::Probe(args) => probe::run(args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {

@@ -7,14 +7,19 @@ pub mod correlation;
 mod error;
 pub mod model;
 pub mod monomials;
+pub mod ngram;
 pub mod noise;
+pub mod nonterminal;
+pub mod phases;
 mod planes;
+pub mod sequence;
 pub mod statistic;
 pub mod transition;
 
 pub use correlation::{Coefficient, Correlations, Request, Sampling, correlations};
 pub use error::ProbeError;
 pub use monomials::{KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomial, Monomials};
+pub use sequence::{SequenceModel, SequenceProbeError};
 pub use statistic::Statistic;
 pub use transition::{CheckpointCorrelations, Evaluation, Timeline, timeline, timeline_of};
 

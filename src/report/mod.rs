@@ -16,6 +16,7 @@ pub mod figures;
 mod files;
 pub mod format;
 pub mod html;
+pub mod pcfg;
 pub mod plot;
 pub mod stats;
 

@@ -63,6 +63,11 @@ impl Tree {
         &self.nodes
     }
 
+    /// Index of the node above each token.
+    pub fn parents(&self) -> &[u32] {
+        &self.parents
+    }
+
     /// Depth of the deepest terminal; the level of the root.
     pub fn height(&self) -> usize {
         self.height
