@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn margin_targets_are_the_margin() {
         let logits = [0.5f32, 2.0, 1.0, 0.0];
-        assert_eq!(from_teacher(Loss::Correlation, 2, &[0, 0], &logits, 1.0, |_| 0.0), [1.5, -1.0]);
-        assert_eq!(from_teacher(Loss::Hinge, 2, &[0, 0], &logits, 0.0, |_| 0.0), [1.0, -1.0]);
-        assert_eq!(from_labels(Loss::Hinge, 2, &[0, 1]), [-1.0, 1.0]);
+        assert_eq!(from_teacher(Loss::Correlation, 2, &[0u8, 0], &logits, 1.0, |_| 0.0), [1.5, -1.0]);
+        assert_eq!(from_teacher(Loss::Hinge, 2, &[0u8, 0], &logits, 0.0, |_| 0.0), [1.0, -1.0]);
+        assert_eq!(from_labels(Loss::Hinge, 2, &[0u8, 1]), [-1.0, 1.0]);
     }
 }

@@ -1,7 +1,7 @@
 //! How probes see a sequence model.
 
 use super::ModelError;
-use crate::engine::cpu::Transformer;
+use crate::engine::transformer::Transformer;
 use crate::model::transformer::{Family, TokenBatch, TransformerConfig};
 
 /// A model of token sequences, in evaluation mode: no dropout, a function of the sequence alone.

@@ -5,6 +5,7 @@
 //! the ratio is only known to lie below a value, and both ends of the interval carry that knowledge. PASS and
 //! FAIL need the whole interval on one side of the bound; anything else is INCONCLUSIVE.
 
+use super::grammar::{NgramCheckpoint, NgramTimeline, loss_phases};
 use super::gather::{RunRecord, TeacherTimeline, median, runs_of};
 use super::spec::ClaimSpec;
 use crate::report::stats;
@@ -89,6 +90,7 @@ pub fn judge(
     claim: &ClaimSpec,
     runs: &[RunRecord],
     timelines: &[TeacherTimeline],
+    ngrams: &[NgramTimeline],
     seeds: &[u64],
 ) -> Claim {
     // Positive: larger is better for the claim.
@@ -120,6 +122,32 @@ pub fn judge(
         ),
         ClaimSpec::Reaches { arm, at, level, at_least } => {
             return reaches(name, runs_of(runs, arm, *at, *level), (arm, *at, *level), *at_least, seeds);
+        }
+        ClaimSpec::ThreePhases { at_least } => {
+            let teachers: Vec<&RunRecord> = runs.iter().filter(|r| r.is_teacher()).collect();
+            let shows = |r: &&&RunRecord| loss_phases(&r.metrics).is_some_and(|p| p.three_phases);
+            let found = teachers.iter().filter(shows).map(|r| r.seed).collect();
+            let statement = format!(
+                "the teacher's loss shows a plateau, a drop and slow improvement in at least {} of the seeds",
+                percent(*at_least)
+            );
+            return counted(name, statement, found, teachers.len(), *at_least, seeds);
+        }
+        ClaimSpec::NgramPeakInDrop { n, at_least } => {
+            let inside = |timeline: &&NgramTimeline| {
+                let teacher = runs.iter().find(|r| r.is_teacher() && r.seed == timeline.seed);
+                let phases = teacher.and_then(|t| loss_phases(&t.metrics));
+                let median = |c: &NgramCheckpoint| c.ngrams.iter().find(|s| s.n == *n).map(|s| s.robust.median);
+                let measured = timeline.checkpoints.iter().filter_map(|c| Some((c.step, median(c)?)));
+                let peak = measured.max_by(|a, b| a.1.total_cmp(&b.1));
+                phases.zip(peak).is_some_and(|(phases, (step, _))| phases.in_drop(step as f64))
+            };
+            let found = ngrams.iter().filter(inside).map(|t| t.seed).collect();
+            let statement = format!(
+                "the median M_robust of {n}-grams peaks inside the drop of the teacher's loss in at least {} of the seeds",
+                percent(*at_least)
+            );
+            return counted(name, statement, found, ngrams.len(), *at_least, seeds);
         }
         ClaimSpec::StaysBelow { arm, at, level } => (
             format!(
@@ -207,25 +235,38 @@ fn reaches(
 ) -> Claim {
     let reached: Vec<u64> =
         runs.iter().filter(|r| r.first_reaching(level).is_some()).map(|r| r.seed).collect();
-    let value = reached.len() as f64 / seeds.len() as f64;
+    let statement = format!(
+        "{arm}{} reaches {} in at least {} of the seeds",
+        with(at),
+        percent(level),
+        percent(at_least)
+    );
+    counted(name, statement, reached, runs.len(), at_least, seeds)
+}
+
+/// A claim about the fraction of seeds in which something was found; `results` seeds could be judged.
+fn counted(
+    name: &str,
+    statement: String,
+    found: Vec<u64>,
+    results: usize,
+    at_least: f64,
+    seeds: &[u64],
+) -> Claim {
+    let value = found.len() as f64 / seeds.len() as f64;
     // A count over the seeds that were run: stated as such, with the exact binomial interval beside it.
-    let interval = curricle_theory::fit::clopper_pearson(reached.len() as u64, seeds.len() as u64, 0.95).ok();
+    let interval = curricle_theory::fit::clopper_pearson(found.len() as u64, seeds.len() as u64, 0.95).ok();
     Claim {
         name: name.to_owned(),
-        statement: format!(
-            "{arm}{} reaches {} in at least {} of the seeds",
-            with(at),
-            percent(level),
-            percent(at_least)
-        ),
-        verdict: match runs.len() == seeds.len() {
+        statement,
+        verdict: match results == seeds.len() {
             false => Verdict::Inconclusive,
             true if value >= at_least => Verdict::Pass,
             true => Verdict::Fail,
         },
         value: Some(value),
         interval: interval.map_or([None, None], |i| [Some(i.low), Some(i.high)]),
-        detail: format!("{} of {} seeds reached it", reached.len(), seeds.len()),
+        detail: format!("in {} of {} seeds: {found:?}", found.len(), seeds.len()),
     }
 }
 
@@ -309,7 +350,7 @@ mod tests {
         runs.extend(seeds.iter().map(|&s| run("b", s, b[s as usize])));
         let claim =
             ClaimSpec::SamplesRatio { arm: "a".into(), than: "b".into(), at: None, level: 0.99, at_most };
-        judge("c", &claim, &runs, &[], &seeds)
+        judge("c", &claim, &runs, &[], &[], &seeds)
     }
 
     #[test]
@@ -345,13 +386,13 @@ mod tests {
         let runs: Vec<RunRecord> = (0..4).map(|s| run("a", s, (s > 0).then_some(100))).collect();
         let reaches = |at_least| ClaimSpec::Reaches { arm: "a".into(), at: None, level: 0.99, at_least };
         let seeds = [0, 1, 2, 3];
-        assert_eq!(judge("c", &reaches(0.75), &runs, &[], &seeds).verdict, Verdict::Pass);
-        assert_eq!(judge("c", &reaches(0.8), &runs, &[], &seeds).verdict, Verdict::Fail);
+        assert_eq!(judge("c", &reaches(0.75), &runs, &[], &[], &seeds).verdict, Verdict::Pass);
+        assert_eq!(judge("c", &reaches(0.8), &runs, &[], &[], &seeds).verdict, Verdict::Fail);
         // A seed that is missing decides nothing.
-        assert_eq!(judge("c", &reaches(0.5), &runs, &[], &[0, 1, 2, 3, 4]).verdict, Verdict::Inconclusive);
+        assert_eq!(judge("c", &reaches(0.5), &runs, &[], &[], &[0, 1, 2, 3, 4]).verdict, Verdict::Inconclusive);
         let below = ClaimSpec::StaysBelow { arm: "a".into(), at: None, level: 0.6 };
-        assert_eq!(judge("c", &below, &runs[..1], &[], &[0]).verdict, Verdict::Pass);
-        assert_eq!(judge("c", &below, &runs[1..], &[], &[1, 2, 3]).verdict, Verdict::Fail);
+        assert_eq!(judge("c", &below, &runs[..1], &[], &[], &[0]).verdict, Verdict::Pass);
+        assert_eq!(judge("c", &below, &runs[1..], &[], &[], &[1, 2, 3]).verdict, Verdict::Fail);
     }
 
     #[test]

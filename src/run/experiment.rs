@@ -1,6 +1,7 @@
 //! Runs an experiment: for each seed the teacher, the correlations of its checkpoints, then all students.
 
 use super::folder::RunFolderError;
+use super::grammar::{GrammarError, NgramTimeline, Optimum, ProbedRun};
 use super::gather::{RunRecord, Status, TeacherTimeline};
 use super::plan::{Plan, TEACHER};
 use super::seeds::{SeedResults, SeedsRun};
@@ -106,6 +107,14 @@ pub enum RunError {
         /// Why.
         cause: timeline::TimelineError,
     },
+    /// Something about sentences could not be measured.
+    #[error("seed {seed}: {cause}")]
+    Grammar {
+        /// Seed.
+        seed: u64,
+        /// Why.
+        cause: GrammarError,
+    },
     /// A saved state cannot be understood.
     #[error("{}: the resume state is damaged ({detail}); pass --fresh to begin this run anew", path.display())]
     State {
@@ -133,6 +142,7 @@ fn last_states(last: &[String]) -> String {
 }
 
 /// Results of an experiment.
+#[derive(Debug, Default)]
 pub struct Results {
     /// Every run, seeds in the order of the plan, teachers before students.
     pub runs: Vec<RunRecord>,
@@ -140,6 +150,12 @@ pub struct Results {
     pub timelines: Vec<TeacherTimeline>,
     /// Checkpoints students followed, by run name.
     pub used: Vec<UsedCheckpoints>,
+    /// n-gram robustness of the teachers.
+    pub ngrams: Vec<NgramTimeline>,
+    /// The most any model can reach, by seed.
+    pub optima: Vec<Optimum>,
+    /// What probes found in final models.
+    pub probed: Vec<ProbedRun>,
     /// True when the run was asked to stop before it was done.
     pub interrupted: bool,
 }
@@ -172,12 +188,15 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Results, RunError> {
         }
     };
     let interrupted = seeds.len() < plan.seeds.len();
-    let mut results = Results { runs: vec![], timelines: vec![], used: vec![], interrupted };
+    let mut results = Results { interrupted, ..Results::default() };
     for seed in seeds {
         results.interrupted |= seed.runs.iter().any(|r| r.status == Status::Interrupted);
         results.runs.extend(seed.runs);
         results.timelines.extend(seed.timeline);
         results.used.extend(seed.used);
+        results.ngrams.extend(seed.ngrams);
+        results.optima.extend(seed.optimum);
+        results.probed.extend(seed.probed);
     }
     Ok(results)
 }

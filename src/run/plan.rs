@@ -1,7 +1,7 @@
 //! What a spec resolves to: every arm with every setting, checked.
 
 use super::spec::{
-    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, OptimizerKind, ReferenceSpec, ScheduleSpec,
+    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, NgramSpec, NonterminalSpec, Objective, OptimizerKind, ReferenceSpec, ScheduleSpec,
     Selector, SpecError, SpecFile, SweepAxis, TeacherSpec,
 };
 use super::task::Task;
@@ -36,6 +36,10 @@ pub struct Plan {
     pub students: Vec<Student>,
     /// Correlations.
     pub correlations: Option<CorrelationSpec>,
+    /// n-gram robustness.
+    pub ngrams: Option<NgramSpec>,
+    /// Probes for non-terminals.
+    pub nonterminals: Option<NonterminalSpec>,
     /// Axis of the sweep, if any.
     pub axis: Option<SweepAxis>,
     /// True when arms are repeated over learning rates.
@@ -143,6 +147,31 @@ impl Plan {
             )?;
             check.require(correlations.samples >= 100, "correlations.samples", "must be at least 100")?;
         }
+        if let Some(ngrams) = &spec.ngrams {
+            check.require(teacher.is_some(), "ngrams", "there is no [teacher] to measure")?;
+            check.require(
+                task.pcfg().is_some_and(|p| p.objective == Objective::Masked),
+                "ngrams",
+                "n-gram robustness is measured where tokens are masked: a pcfg with objective = \"masked\"",
+            )?;
+            let sizes = &ngrams.sizes;
+            let most = crate::probe::ngram::MOST_TOKENS;
+            check.require(
+                !sizes.is_empty() && sizes.iter().all(|n| (2..=most).contains(n)),
+                "ngrams.sizes",
+                format!("lengths from 2 to {most} are needed"),
+            )?;
+            check.require(
+                ngrams.sentences > 0 && ngrams.every != Some(0),
+                "ngrams",
+                "at least one sentence, and every k-th position with k from 1",
+            )?;
+        }
+        if let Some(probe) = &spec.nonterminals {
+            check.require(task.pcfg().is_some(), "nonterminals", "only a pcfg has non-terminals")?;
+            let good = probe.train > 0 && probe.test > 0 && probe.penalty.is_finite() && probe.penalty >= 0.0;
+            check.require(good, "nonterminals", "at least one sentence on either side and a penalty from 0")?;
+        }
         check_claims(&check, &spec, &students)?;
         for reference in &spec.references {
             check.require(
@@ -163,6 +192,8 @@ impl Plan {
             teacher,
             students,
             correlations: spec.correlations,
+            ngrams: spec.ngrams,
+            nonterminals: spec.nonterminals,
             claims: spec.claims,
             references: spec.references,
         })
@@ -522,6 +553,15 @@ fn check_claims(check: &Checker, spec: &SpecFile, students: &[Student]) -> Resul
             ClaimSpec::CorrelationContrast { degree, .. } | ClaimSpec::CorrelationVanishes { degree, .. } => {
                 let measured = spec.correlations.as_ref().is_some_and(|c| c.degrees.contains(degree));
                 check.require(measured, &key, format!("[correlations] does not measure degree {degree}"))?;
+                (vec![], None)
+            }
+            ClaimSpec::ThreePhases { .. } => {
+                check.require(spec.teacher.is_some(), &key, "there is no [teacher]")?;
+                (vec![], None)
+            }
+            ClaimSpec::NgramPeakInDrop { n, .. } => {
+                let measured = spec.ngrams.as_ref().is_some_and(|g| g.sizes.contains(n));
+                check.require(measured, &key, format!("[ngrams] does not measure n = {n}"))?;
                 (vec![], None)
             }
         };

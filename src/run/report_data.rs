@@ -37,6 +37,7 @@ pub fn report_data(plan: &Plan, results: &Results, claims: &[Claim], context: Co
     report.timelines = results.timelines.iter().map(|t| timeline(t, plan, results)).collect();
     report.claims = claims.iter().map(claim).collect();
     report.references = plan.references.iter().map(|r| reference(r, &results.runs)).collect();
+    report.sections = super::report_grammar::sections(plan, results);
     report.sweeps = sweep(plan, &results.runs, headline).into_iter().collect();
     if plan.tuned {
         report.notes.push(

@@ -2,11 +2,13 @@
 
 use super::experiment::{Existing, Options, RunError, UsedCheckpoints};
 use super::folder::{RunFolder, RunView, open_read_only};
+use super::grammar::{self, NgramTimeline, Optimum, ProbedRun};
 use super::gather::{RunRecord, Status, TeacherTimeline};
 use super::plan::{Plan, Student, TEACHER};
 use super::recorder::FolderRecorder;
 use super::resolve::{Catalogue, TeacherRun};
 use super::run_spec::{ResolvedDistill, RunSpec};
+use super::spec::Objective;
 use super::timeline;
 use crate::checkpoint::{Kept, TransformerState};
 use crate::distill::schedule::Schedule;
@@ -25,14 +27,18 @@ use crate::train::mlp_gpu::GpuMlps;
 use crate::train::sequences::{SequenceLane, Sequences, Start};
 use crate::train::settings::{Model, Training};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 /// What came of one seed.
+#[derive(Default)]
 pub(super) struct SeedResults {
     pub runs: Vec<RunRecord>,
     pub timeline: Option<TeacherTimeline>,
     pub used: Vec<UsedCheckpoints>,
+    pub ngrams: Option<NgramTimeline>,
+    pub optimum: Option<Optimum>,
+    pub probed: Vec<ProbedRun>,
 }
 
 /// Seeds that run together. The CPU takes them one by one, each with its own threads; a GPU trains those of one shape in the
@@ -79,6 +85,9 @@ struct Opened<K> {
 const TEACHER_ROLE: u32 = 0;
 const STUDENT_ROLE: u32 = 1;
 
+/// Held-out sentences the optimum is computed on.
+const OPTIMUM_SENTENCES: usize = 500;
+
 /// Held-out sequences per forward pass.
 const EVALUATION_BATCH: usize = 64;
 
@@ -104,7 +113,7 @@ impl SeedsRun<'_> {
     }
 
     fn seed(&self, seed: u64) -> Seed {
-        let results = SeedResults { runs: vec![], timeline: None, used: vec![] };
+        let results = SeedResults::default();
         Seed { seed, results, teacher: None, checkpoints: vec![], goes_on: true }
     }
 
@@ -141,6 +150,7 @@ impl SeedsRun<'_> {
                             .map_err(|cause| RunError::Correlations { seed: seed.seed, cause })?;
                     seed.results.timeline = Some(TeacherTimeline { seed: seed.seed, timeline });
                 }
+                self.measure_grammar(&folder, &mut seed.results, seed.seed)?;
                 let recommended =
                     seed.results.timeline.as_ref().and_then(|t| t.timeline.recommended.as_ref());
                 let recommended = recommended.map(|r| r.step);
@@ -224,6 +234,43 @@ impl SeedsRun<'_> {
             let records = self.group(group, seeds)?;
             for (lane, record) in lanes.into_iter().zip(records) {
                 seeds[lane].results.runs.push(record);
+            }
+        }
+        self.probe(seeds)
+    }
+
+    /// n-gram robustness of a teacher's checkpoints, and the most any model can reach.
+    fn measure_grammar(&self, folder: &Path, results: &mut SeedResults, seed: u64) -> Result<(), RunError> {
+        let Some(task) = self.plan.task.pcfg() else { return Ok(()) };
+        let failed = |cause| RunError::Grammar { seed, cause };
+        if task.objective == Objective::Masked {
+            let sentences = self.plan.evaluation.samples.min(OPTIMUM_SENTENCES);
+            results.optimum = Some(grammar::optimum(folder, task, seed, sentences).map_err(failed)?);
+        }
+        if let Some(spec) = &self.plan.ngrams {
+            self.options.observer.note(&format!("seed {seed}: n-gram robustness of the teacher's checkpoints"));
+            let device = &self.options.device;
+            let measured = grammar::ngrams(folder, spec, task, seed, device, self.threads);
+            results.ngrams = Some(measured.map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// Probes of every finished run for non-terminals.
+    fn probe(&self, seeds: &mut [Seed]) -> Result<(), RunError> {
+        let (Some(spec), Some(task)) = (&self.plan.nonterminals, self.plan.task.pcfg()) else { return Ok(()) };
+        for seed in seeds.iter_mut().filter(|s| s.goes_on) {
+            let finished = |r: &&RunRecord| r.status == Status::Finished;
+            let names: Vec<String> =
+                seed.results.runs.iter().filter(finished).map(|r| r.name.clone()).collect();
+            for name in names {
+                let folder = self.folder_path(&name, seed.seed);
+                let device = &self.options.device;
+                let found =
+                    grammar::nonterminals(&folder, (&name, seed.seed), spec, task, device, self.threads);
+                seed.results
+                    .probed
+                    .push(found.map_err(|cause| RunError::Grammar { seed: seed.seed, cause })?);
             }
         }
         Ok(())

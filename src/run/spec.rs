@@ -76,6 +76,10 @@ pub struct SpecFile {
     pub arms: IndexMap<String, ArmSpec>,
     /// Correlations of the teacher's checkpoints to measure after it is trained.
     pub correlations: Option<CorrelationSpec>,
+    /// n-gram robustness of the teacher's checkpoints to measure after it is trained (masked prediction).
+    pub ngrams: Option<NgramSpec>,
+    /// Probes of every final model for the non-terminals above each token (pcfg).
+    pub nonterminals: Option<NonterminalSpec>,
     /// An axis along which student arms are repeated.
     pub sweep: Option<SweepSpec>,
     /// A grid over which the students' learning rates are tuned, arm by arm.
@@ -465,6 +469,40 @@ pub struct CorrelationSpec {
     pub most_checkpoints: usize,
 }
 
+/// n-gram robustness of the teacher's checkpoints.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NgramSpec {
+    /// Lengths of the n-grams.
+    #[serde(default = "default_sizes")]
+    pub sizes: Vec<usize>,
+    /// Sentences averaged over.
+    pub sentences: u64,
+    /// Every k-th position; default: every 30th, or every 3rd in short sentences.
+    pub every: Option<usize>,
+}
+
+fn default_sizes() -> Vec<usize> {
+    vec![2, 3, 4, 5]
+}
+
+/// A ridge probe of the last layer of every final model.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NonterminalSpec {
+    /// Sentences the probe is fitted to.
+    pub train: u64,
+    /// Sentences it is tested on.
+    pub test: u64,
+    /// Ridge penalty per token.
+    #[serde(default = "default_penalty")]
+    pub penalty: f64,
+}
+
+fn default_penalty() -> f64 {
+    1e-4
+}
+
 fn default_random() -> usize {
     100
 }
@@ -569,6 +607,19 @@ pub enum ClaimSpec {
         /// Degree.
         degree: usize,
         /// Bound.
+        at_least: f64,
+    },
+    /// At least this fraction of seeds has a teacher whose loss shows three phases: a plateau, a drop, slow improvement.
+    ThreePhases {
+        /// Fraction of seeds.
+        at_least: f64,
+    },
+    /// At least this fraction of seeds has the peak of the median M_robust(n) over the teacher's checkpoints inside the drop
+    /// of its loss.
+    NgramPeakInDrop {
+        /// Length of the n-gram.
+        n: usize,
+        /// Fraction of seeds.
         at_least: f64,
     },
     /// Median over seeds of (in-support mean |correlation| at the final checkpoint) / (its peak inside the transition) is at most `at_most`.

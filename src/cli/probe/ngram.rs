@@ -2,7 +2,8 @@
 
 use super::{blame, models};
 use crate::cli::pcfg::GrammarArgs;
-use crate::cli::{Usage, check_device, print, print_json, threads};
+use crate::engine::device::{Device, DeviceChoice};
+use crate::cli::{Usage, open_device, print, print_json, threads};
 use crate::probe::ngram::{self, MaskedModel, MaskedPredictor, NgramSummary, Positions, Spread};
 use crate::run::folder;
 use crate::task::pcfg::bayes::Bayes;
@@ -55,9 +56,9 @@ pub struct NgramArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Who computes: auto or cpu
+    /// Who computes: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or gpu:PART-OF-NAME
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: String,
+    pub device: DeviceChoice,
 }
 
 /// `curricle probe ngram`.
@@ -65,12 +66,12 @@ pub struct NgramArgs {
 /// # Errors
 /// [`Usage`] for arguments that cannot be satisfied; checkpoints that cannot be read or do not compute.
 pub fn run(args: &NgramArgs) -> Result<()> {
-    check_device(&args.device)?;
     let threads = threads(args.threads)?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, threads))
+    let device = open_device(&args.device)?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, threads, &device))
 }
 
-fn run_here(args: &NgramArgs, threads: usize) -> Result<()> {
+fn run_here(args: &NgramArgs, threads: usize, device: &Device) -> Result<()> {
     if args.paths.is_empty() && args.no_reference {
         return Err(Usage("name at least one checkpoint".to_owned()).into());
     }
@@ -95,7 +96,7 @@ fn run_here(args: &NgramArgs, threads: usize) -> Result<()> {
     };
     for source in models::resolve(&args.paths)? {
         let path = source.weights.display().to_string();
-        let model = source.load(threads)?;
+        let model = source.load(device, threads)?;
         let predictor = MaskedModel::new(&model, &grammar).map_err(|e| blame(e, &path))?;
         let measured = measure(&predictor, &path)?;
         for m in &measured {

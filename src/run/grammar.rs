@@ -1,0 +1,212 @@
+//! What is measured on sentences of a grammar: phases of the teacher's loss, n-gram robustness along its checkpoints, and what
+//! probes find in the final students. Everything is kept in the run folders and not measured again.
+
+use super::folder::{RunFolderError, open_read_only, write_json};
+use super::spec::{NgramSpec, NonterminalSpec};
+use super::task::PcfgSettings;
+use crate::checkpoint::{self, TransformerState};
+use crate::engine::device::Device;
+use crate::engine::transformer::{EngineError, Transformer};
+use crate::probe::SequenceProbeError;
+use crate::probe::ngram::{self, MaskedModel, NgramSummary, Positions};
+use crate::probe::nonterminal::{Examples, LevelAccuracy, ridge::ridge};
+use crate::probe::phases::{LossPoint, Phases, phases};
+use crate::rng::{Purpose, Stream};
+use crate::task::pcfg::bayes::Bayes;
+use crate::task::pcfg::{MaskedPrediction, Role, Sampler};
+use crate::train::member::Metric;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Why something could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum GrammarError {
+    /// A run folder.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// The probe.
+    #[error("{path}: {cause}", path = path.display())]
+    Probe {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Why.
+        cause: SequenceProbeError,
+    },
+    /// The model.
+    #[error("{path}: {cause}", path = path.display())]
+    Model {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Why.
+        cause: EngineError,
+    },
+}
+
+/// n-gram robustness of a teacher's checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NgramTimeline {
+    /// Seed.
+    pub seed: u64,
+    /// What was asked.
+    spec: NgramSpec,
+    /// The optimum's own values.
+    pub reference: Vec<NgramSummary>,
+    /// Of each checkpoint.
+    pub checkpoints: Vec<NgramCheckpoint>,
+}
+
+/// n-gram robustness of one checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NgramCheckpoint {
+    /// Step.
+    pub step: u64,
+    /// One per n.
+    pub ngrams: Vec<NgramSummary>,
+}
+
+/// The most a predictor can reach on the held-out sentences.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Optimum {
+    /// Seed.
+    pub seed: u64,
+    /// Accuracy of exact Bayes.
+    pub accuracy: f64,
+    /// Its cross-entropy in nats.
+    pub loss: f64,
+}
+
+/// What the probe finds in a final model, level by level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbedRun {
+    /// Name of the run.
+    pub run: String,
+    /// Seed.
+    pub seed: u64,
+    /// What was asked.
+    spec: NonterminalSpec,
+    /// Accuracy per level.
+    pub levels: Vec<LevelAccuracy>,
+}
+
+/// Name of the n-gram file in a teacher's folder.
+const NGRAMS: &str = "ngrams.json";
+/// Name of the probe file in a run's folder.
+const NONTERMINALS: &str = "nonterminals.json";
+/// Name of the file with the optimum in a teacher's folder.
+const OPTIMUM: &str = "optimum.json";
+
+fn kept<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// The phases of a run's loss: on held-out sentences where that was measured, else in training.
+pub fn loss_phases(metrics: &[Metric]) -> Option<Phases> {
+    let points: Vec<LossPoint> = metrics
+        .iter()
+        .filter_map(|m| Some(LossPoint { step: m.step as f64, loss: m.evaluation_loss.or(m.loss)? }))
+        .collect();
+    phases(&points)
+}
+
+fn open(path: &Path, device: &Device, threads: usize) -> Result<Transformer, GrammarError> {
+    let read = checkpoint::transformer::load(path).map_err(RunFolderError::Checkpoint)?;
+    Transformer::new(&TransformerState::new(read.params), device, threads)
+        .map_err(|cause| GrammarError::Model { path: path.to_path_buf(), cause })
+}
+
+/// n-gram robustness of every checkpoint of a run.
+///
+/// # Errors
+/// If the folder or a checkpoint cannot be read, or the model cannot be probed.
+pub fn ngrams(
+    folder: &Path,
+    spec: &NgramSpec,
+    task: &PcfgSettings,
+    seed: u64,
+    device: &Device,
+    threads: usize,
+) -> Result<NgramTimeline, GrammarError> {
+    let checkpoints = open_read_only(folder)?.require_checkpoints("teacher")?;
+    let file = folder.join(NGRAMS);
+    let steps: Vec<u64> = checkpoints.iter().map(|(step, _)| *step).collect();
+    if let Some(found) = kept::<NgramTimeline>(&file)
+        && found.spec == *spec
+        && found.checkpoints.iter().map(|c| c.step).eq(steps)
+    {
+        return Ok(found);
+    }
+    let sampler = Sampler::new(&task.grammar);
+    // Not the sentences the accuracy is measured on.
+    let stream = Stream::new(Purpose::Probe, 0);
+    let sentences: Vec<Vec<u8>> = (0..spec.sentences).map(|i| sampler.sentence(seed, stream, i)).collect();
+    let positions = spec.every.map_or_else(|| Positions::usual(&sentences), Positions::Every);
+    let measure = |predictor: &dyn ngram::MaskedPredictor, path: &Path| {
+        ngram::measure(predictor, &sentences, &positions, &spec.sizes)
+            .map(|found| ngram::summarize(&found))
+            .map_err(|cause| GrammarError::Probe { path: path.to_path_buf(), cause })
+    };
+    let reference = measure(&Bayes::complete(&task.grammar), Path::new("the optimum"))?;
+    let mut measured = Vec::new();
+    for (step, path) in checkpoints {
+        let model = open(&path, device, threads)?;
+        let predictor = MaskedModel::new(&model, &task.grammar)
+            .map_err(|cause| GrammarError::Probe { path: path.clone(), cause })?;
+        measured.push(NgramCheckpoint { step, ngrams: measure(&predictor, &path)? });
+    }
+    let timeline = NgramTimeline { seed, spec: spec.clone(), reference, checkpoints: measured };
+    write_json(&file, &timeline)?;
+    Ok(timeline)
+}
+
+/// The optimum of masked prediction on the first `sentences` held-out sentences.
+///
+/// # Errors
+/// If the result cannot be kept.
+pub fn optimum(
+    folder: &Path,
+    task: &PcfgSettings,
+    seed: u64,
+    sentences: usize,
+) -> Result<Optimum, GrammarError> {
+    let file = folder.join(OPTIMUM);
+    if let Some(found) = kept::<Optimum>(&file) {
+        return Ok(found);
+    }
+    let held_out = MaskedPrediction::new(&task.grammar, seed, Role::Evaluation);
+    let found = Bayes::complete(&task.grammar).optimum(&held_out, 0, sentences as u64).with_own;
+    let optimum = Optimum { seed, accuracy: found.accuracy, loss: found.cross_entropy };
+    write_json(&file, &optimum)?;
+    Ok(optimum)
+}
+
+/// What a ridge probe finds in the last layer of a run's last checkpoint.
+///
+/// # Errors
+/// If the folder or the checkpoint cannot be read, or the model cannot be probed.
+pub fn nonterminals(
+    folder: &Path,
+    (run, seed): (&str, u64),
+    spec: &NonterminalSpec,
+    task: &PcfgSettings,
+    device: &Device,
+    threads: usize,
+) -> Result<ProbedRun, GrammarError> {
+    let file = folder.join(NONTERMINALS);
+    if let Some(found) = kept::<ProbedRun>(&file)
+        && found.spec == *spec
+    {
+        return Ok(found);
+    }
+    let (_, path) = open_read_only(folder)?.require_checkpoints("run")?.pop().expect("there is one");
+    let model = open(&path, device, threads)?;
+    let layer = model.config().layers;
+    let stream = (seed, Stream::new(Purpose::Probe, 2));
+    let collect = |first, count| Examples::collect(&model, &task.grammar, layer, stream, first, count);
+    let levels = collect(0, spec.train)
+        .and_then(|train| ridge(&train, &collect(spec.train, spec.test)?, spec.penalty))
+        .map_err(|cause| GrammarError::Probe { path: path.clone(), cause })?;
+    let probed = ProbedRun { run: run.to_owned(), seed, spec: spec.clone(), levels };
+    write_json(&file, &probed)?;
+    Ok(probed)
+}
