@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod bench_devices;
+pub mod bench_transformer;
 pub mod correlate;
 pub mod devices;
 pub mod pcfg;

@@ -11,6 +11,7 @@ mod attention;
 mod backward;
 mod dropout;
 mod embedding;
+mod floor;
 mod forward;
 mod group;
 mod linear;
@@ -22,6 +23,7 @@ mod residual;
 mod simd;
 mod workspace;
 
+pub use floor::Operations;
 pub use plain::PlainTransformer;
 
 use super::Isa;
