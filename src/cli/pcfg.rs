@@ -40,9 +40,6 @@ pub(super) struct GrammarArgs {
     pub start: Option<String>,
 }
 
-/// Longest sentence an exact computation on a recursive grammar considers by default.
-pub(super) const MOST_TOKENS: usize = 2000;
-
 impl GrammarArgs {
     /// Loads and checks the grammar.
     ///
