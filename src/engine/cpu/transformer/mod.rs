@@ -191,7 +191,7 @@ impl Transformer {
         check_reads(batch, reads)?;
         let mut machinery = self.machinery.lock().unwrap_or_else(PoisonError::into_inner);
         let logits = machinery.evaluate(&self.net, &self.values, batch, reads, None, &self.pool, |workspace| {
-            workspace.head.logits.clone()
+            workspace.head.logits.to_vec()
         });
         Ok(logits.concat())
     }
@@ -211,7 +211,7 @@ impl Transformer {
         let mut machinery = self.machinery.lock().unwrap_or_else(PoisonError::into_inner);
         let states =
             machinery.evaluate(&self.net, &self.values, batch, &reads, Some(layer), &self.pool, |workspace| {
-                workspace.x[layer].clone()
+                workspace.x[layer].to_vec()
             });
         Ok(states.concat())
     }
