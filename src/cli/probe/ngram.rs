@@ -94,7 +94,7 @@ fn run_here(args: &NgramArgs, threads: usize) -> Result<()> {
         false => Some(ngram::summarize(&measure(&Bayes::complete(&grammar), "the optimum")?)),
     };
     for source in models::resolve(&args.paths)? {
-        let path = source.weights.display().to_string();
+        let path = source.path.display().to_string();
         let model = source.load(threads)?;
         let predictor = MaskedModel::new(&model, &grammar).map_err(|e| blame(e, &path))?;
         let measured = measure(&predictor, &path)?;

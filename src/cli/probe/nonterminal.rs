@@ -102,7 +102,7 @@ fn run_here(args: &NonterminalArgs, threads: usize) -> Result<()> {
     let stream = (args.seed, Stream::new(Purpose::Probe, 2));
     let mut rows: Vec<(String, Option<u64>, usize, Vec<LevelAccuracy>)> = Vec::new();
     for source in models::resolve(&args.paths)? {
-        let path = source.weights.display().to_string();
+        let path = source.path.display().to_string();
         let model = source.load(threads)?;
         let layers = if args.layers.is_empty() { vec![model.config().layers] } else { args.layers.clone() };
         for layer in layers {
