@@ -2,7 +2,9 @@
 # Debian machine (as root, or with sudo); Rust and a C compiler are expected to be there.
 
 LIBRARIES := libopenblas-dev pkg-config
-TESTING := chromium
+# Tests run on Mesa's software adapters, Vulkan and GL, and fail where CURRICLE_EXPECT_ADAPTERS names one that is missing.
+TESTING := chromium libvulkan1 mesa-vulkan-drivers libegl1 libegl-mesa0 libgl1-mesa-dri
+export CURRICLE_EXPECT_ADAPTERS ?= vulkan,gl
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 .PHONY: demo test lint setup setup-test

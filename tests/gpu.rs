@@ -7,8 +7,6 @@
 //! libgl1-mesa-dri` for GL, which needs no display (a note about XDG_RUNTIME_DIR is harmless). Nearly all of the time goes into
 //! compiling kernels; Mesa keeps them in its shader cache for the next run.
 
-#![cfg(feature = "gpu")]
-
 use curricle::distill::target;
 use curricle::engine::cpu::{CpuOptions, Mlp, PlainMlp};
 use curricle::engine::gpu::sample::{SharedContext, raw_bits};
@@ -273,7 +271,7 @@ fn against_cpu(device: &SharedContext, case: &Case, paths: &[GpuPath], tolerance
     let want = cpu.train(&steps);
     for &path in paths {
         let mut gpu = GpuMlp::new(device, &params).unwrap();
-        if gpu.group().force(Some(path)).is_err() {
+        if gpu.group_mut().force(Some(path)).is_err() {
             assert_eq!(path, GpuPath::Narrow { shared: true }, "only workgroup memory may be too small");
             continue;
         }
@@ -421,7 +419,7 @@ fn members_of_a_group_train_as_if_alone() {
                 assert!(alone.to_params(other).unwrap() == untouched, "{member} touched {other}");
             }
             let labelled = &streams[0];
-            let accuracies = together.accuracies(labelled).unwrap();
+            let accuracies = together.accuracies(0..8, labelled).unwrap();
             assert_eq!(accuracies.len(), 8);
             for (member, accuracy) in accuracies.iter().enumerate() {
                 let cpu = Mlp::new(&together.to_params(member).unwrap(), CpuOptions::default());
@@ -525,7 +523,10 @@ fn wrong_requests_are_refused() {
             assert!(matches!(group.train(1, &[bad]), Err(GpuError::Refused(_))));
         }
         assert!(matches!(group.train(1, &[good, good]), Err(GpuError::Refused(_))));
-        assert!(matches!(group.accuracies(&samples), Err(GpuError::Refused(_))), "samples without labels");
+        assert!(
+            matches!(group.accuracies(0..1, &samples), Err(GpuError::Refused(_))),
+            "samples without labels"
+        );
         assert!(GpuGroup::zeros(device, &self::shape(10, &[], 2), 1).is_err());
         let capacity = GpuGroup::capacity(device, &shape);
         let too_many = GpuGroup::zeros(device, &shape, capacity + 1);

@@ -13,6 +13,7 @@
 
 pub mod atomic;
 mod error;
+mod kept;
 mod mlp;
 mod pickle;
 mod pytorch;
@@ -20,6 +21,9 @@ pub mod tensors;
 pub mod transformer;
 
 pub use error::CheckpointError;
+pub use kept::{
+    AnyCheckpoint, Kept, Model, TransformerCheckpoint, TransformerState, load_any, load_transformer,
+};
 pub use tensors::Format;
 
 use crate::model::mlp::{MlpParams, MlpShape};
@@ -152,6 +156,15 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
         metadata.other.insert(format!("{PREFIX}notes"), notes.join("; "));
     }
     Ok(Checkpoint { params, metadata, format: file.format })
+}
+
+/// The training step a checkpoint of any model says it is from.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn step_of(path: &Path) -> Result<Option<u64>, CheckpointError> {
+    let file = TensorFile::open(path)?;
+    Ok(file.metadata.get(&format!("{PREFIX}step")).and_then(|s| s.parse().ok()))
 }
 
 /// Checks that a checkpoint fits a task: `d` inputs, `classes` logits and, where given, these hidden widths.

@@ -12,18 +12,12 @@ use std::time::{Duration, Instant};
 
 /// Measure speed.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(feature = "gpu", command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true))]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct BenchArgs {
-    /// What to measure.
-    #[cfg(not(feature = "gpu"))]
-    #[command(subcommand)]
-    pub command: BenchCommand,
     /// What to measure; without it GPUs.
-    #[cfg(feature = "gpu")]
     #[command(subcommand)]
     pub command: Option<BenchCommand>,
     /// Which GPUs to measure.
-    #[cfg(feature = "gpu")]
     #[command(flatten)]
     pub devices: super::bench_devices::BenchDevicesArgs,
 }
@@ -136,9 +130,6 @@ struct FloorParts {
 /// # Errors
 /// If PyTorch was asked for and does not run.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    #[cfg(not(feature = "gpu"))]
-    let command = &args.command;
-    #[cfg(feature = "gpu")]
     let Some(command) = &args.command else {
         return super::bench_devices::run(&args.devices);
     };
@@ -318,44 +309,25 @@ impl Setting {
         seconds: f64,
         cpu_time: bool,
     ) -> anyhow::Result<(f64, String)> {
-        let script = std::env::temp_dir().join(format!("curricle-bench-{}.py", std::process::id()));
-        std::fs::write(&script, include_str!("../../benches/pytorch_mlp.py"))?;
-        let children: Vec<_> = (0..processes)
-            .map(|_| {
-                let mut command = std::process::Command::new(python);
-                command.arg(&script);
-                for (name, value) in [
-                    ("--width", self.width),
-                    ("--d", self.d),
-                    // Logits are compared at a batch that suits them.
-                    ("--batch", if matches!(kind, Kind::Logits) { 256 } else { self.batch }),
-                    ("--students", self.students / processes),
-                    ("--threads", (self.threads / processes).max(1)),
-                ] {
-                    command.arg(name).arg(value.to_string());
-                }
-                command.arg("--seconds").arg(seconds.to_string());
-                if matches!(kind, Kind::Logits) {
-                    command.arg("--forward");
-                }
-                if cpu_time {
-                    command.arg("--cpu-time");
-                }
-                command.stdout(std::process::Stdio::piped()).spawn()
-            })
-            .collect::<Result<_, _>>()
-            .with_context(|| format!("cannot start {}", python.display()))?;
-        let mut total = 0.0;
-        let mut version = String::new();
-        for child in children {
-            let output = child.wait_with_output()?;
-            anyhow::ensure!(output.status.success(), "PyTorch's side failed: see its messages above");
-            let answer: serde_json::Value =
-                serde_json::from_slice(&output.stdout).context("PyTorch's side printed no JSON")?;
-            total += answer["steps_per_second"].as_f64().context("PyTorch's side gave no rate")?;
-            version = answer["torch"].as_str().unwrap_or_default().into();
+        let mut arguments: Vec<String> = Vec::new();
+        for (name, value) in [
+            ("--width", self.width),
+            ("--d", self.d),
+            // Logits are compared at a batch that suits them.
+            ("--batch", if matches!(kind, Kind::Logits) { 256 } else { self.batch }),
+            ("--students", self.students / processes),
+            ("--threads", (self.threads / processes).max(1)),
+        ] {
+            arguments.extend([name.to_owned(), value.to_string()]);
         }
-        std::fs::remove_file(&script)?;
+        arguments.extend(["--seconds".to_owned(), seconds.to_string()]);
+        if matches!(kind, Kind::Logits) {
+            arguments.push("--forward".into());
+        }
+        if cpu_time {
+            arguments.push("--cpu-time".into());
+        }
+        let (total, version) = run_pytorch(python, processes, &arguments)?;
         let samples = if matches!(kind, Kind::Logits) { 256.0 } else { 1.0 };
         Ok((total * samples, version))
     }
@@ -510,4 +482,37 @@ impl Inputs {
         });
         rates.iter().sum()
     }
+}
+
+/// Runs `processes` copies of PyTorch's side at once; the sum of their steps per second, and PyTorch's version.
+///
+/// # Errors
+/// If Python does not start or PyTorch's side fails.
+pub(super) fn run_pytorch(
+    python: &Path,
+    processes: usize,
+    arguments: &[String],
+) -> anyhow::Result<(f64, String)> {
+    let folder = tempfile::tempdir()?;
+    let script = folder.path().join("pytorch_mlp.py");
+    std::fs::write(&script, include_str!("../../benches/pytorch_mlp.py"))?;
+    let start = |_| {
+        let mut command = std::process::Command::new(python);
+        command.arg(&script).args(arguments).stdout(std::process::Stdio::piped()).spawn()
+    };
+    let children: Vec<_> = (0..processes)
+        .map(start)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("cannot start {}", python.display()))?;
+    let mut total = 0.0;
+    let mut version = String::new();
+    for child in children {
+        let output = child.wait_with_output()?;
+        anyhow::ensure!(output.status.success(), "PyTorch's side failed: see its messages above");
+        let answer: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("PyTorch's side printed no JSON")?;
+        total += answer["steps_per_second"].as_f64().context("PyTorch's side gave no rate")?;
+        version = answer["torch"].as_str().unwrap_or_default().into();
+    }
+    Ok((total, version))
 }

@@ -1,5 +1,6 @@
 //! `curricle bench --all-devices`: the GPU engine's speed and agreement on every adapter, as a file one can send.
 
+use super::bench::run_pytorch;
 use crate::distill::target;
 use crate::engine::Steps;
 use crate::engine::cpu::{CpuOptions, Mlp};
@@ -12,11 +13,14 @@ use crate::engine::gpu::{
     adapters, correlations,
 };
 use crate::model::{Loss, MlpInit, MlpParams, MlpShape};
+use crate::report::plot::{Axis, Color, Figure, Mark, Panel, Series, Shape};
 use crate::rng::{Purpose, Stream};
 use crate::run::folder::write_json;
+use crate::run::gather::median;
 use crate::task::boolean::Support;
 use crate::task::{BooleanTask, Samples};
-use std::path::PathBuf;
+use anyhow::Context;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +43,10 @@ pub struct BenchDevicesArgs {
     /// Seconds per measurement
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub seconds: f64,
-    /// The file to write
+    /// A Python with PyTorch for CUDA: measures it alternately with ours, eager and with CUDA graphs, on teachers
+    #[arg(long, value_name = "PYTHON")]
+    pub pytorch: Option<PathBuf>,
+    /// The file to write; the plot goes beside it, as .svg and .png
     #[arg(long, value_name = "FILE", default_value = "bench-devices.json")]
     pub output: PathBuf,
     /// One JSON object on stdout; everything else goes to stderr
@@ -76,6 +83,21 @@ struct Rate {
     per_second: f64,
     unit: &'static str,
     kernels: String,
+    /// What bounds these kernels on this adapter, as a rate in the same unit, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    floor_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pytorch: Option<PyTorchRates>,
+}
+
+/// PyTorch on its CUDA device, measured alternately with ours; medians of three rounds.
+#[derive(Debug, serde::Serialize)]
+struct PyTorchRates {
+    version: String,
+    eager_per_second: f64,
+    graphed_per_second: f64,
+    ratio_to_eager: f64,
+    ratio_to_graphed: f64,
 }
 
 /// The same training on both engines.
@@ -133,39 +155,119 @@ pub fn run(args: &BenchDevicesArgs) -> anyhow::Result<()> {
             agreement: None,
         };
         let measured = GpuContext::open(entry, GpuOptions::default())
-            .and_then(|context| measure(&Arc::new(context), time, &mut adapter));
-        adapter.error = measured.err().map(|e| e.to_string());
+            .map_err(anyhow::Error::new)
+            .and_then(|context| measure(&Arc::new(context), time, args.pytorch.as_deref(), &mut adapter));
+        adapter.error = measured.err().map(|e| format!("{e:#}"));
         bench.adapters.push(adapter);
     }
     write_json(&args.output, &bench)?;
+    if let Some(figure) = figure(&bench) {
+        for (extension, bytes) in [("svg", figure.to_svg()?.into_bytes()), ("png", figure.to_png(2.0)?)] {
+            let path = args.output.with_extension(extension);
+            std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
     if args.json {
         return super::print_json(&bench);
     }
     Ok(super::print(&(table(&bench) + &format!("written to {}\n", args.output.display())))?)
 }
 
-fn measure(context: &SharedContext, time: Duration, out: &mut AdapterBench) -> Result<(), GpuError> {
-    out.floor = Some(floor(context)?);
+fn measure(
+    context: &SharedContext,
+    time: Duration,
+    python: Option<&Path>,
+    out: &mut AdapterBench,
+) -> anyhow::Result<()> {
+    let floor = out.floor.insert(floor(context)?);
+    // One dispatch per step at least, for kernels that cross neurons through memory.
+    let dispatches = 1e6 / floor.dispatch_microseconds;
     for (label, width) in [("teacher 1k", 1000), ("teacher 10k", 10_000), ("teacher 50k", 50_000)] {
-        push(out, label.into(), "steps/s", students(context, width, 1, time)?);
+        let mut rate = students(context, width, 1, time)?;
+        let mut pytorch = None;
+        if let Some(python) = python {
+            let mut rounds = Vec::new();
+            let mut ours = Vec::new();
+            for _ in 0..3 {
+                rounds.push(on_cuda(python, width, time)?);
+                rate = students(context, width, 1, time)?;
+                ours.push(rate.0);
+            }
+            rate.0 = median(ours.iter().copied());
+            let eager = median(rounds.iter().map(|r| r.0));
+            let graphed = median(rounds.iter().map(|r| r.1));
+            pytorch = Some(PyTorchRates {
+                version: rounds.swap_remove(0).2,
+                eager_per_second: eager,
+                graphed_per_second: graphed,
+                ratio_to_eager: rate.0 / eager,
+                ratio_to_graphed: rate.0 / graphed,
+            });
+        }
+        let bound = rate.1.starts_with("wide").then_some(dispatches);
+        push(
+            out,
+            Rate {
+                what: label.into(),
+                per_second: rate.0,
+                unit: "steps/s",
+                kernels: rate.1,
+                floor_per_second: bound,
+                pytorch,
+            },
+        );
     }
     for count in [1, 64, 1024] {
         let what = format!("{count} students of width 100");
-        push(out, what, "student-steps/s", students(context, 100, count, time)?);
+        let (per_second, kernels) = students(context, 100, count, time)?;
+        push(
+            out,
+            Rate {
+                what,
+                per_second,
+                unit: "student-steps/s",
+                kernels,
+                floor_per_second: None,
+                pytorch: None,
+            },
+        );
     }
     let shape = MlpShape { d: D, hidden: vec![1000], classes: 2 };
     let group = GpuGroup::pytorch(context, &shape, &[1])?;
-    let speed = repeated(time, 1 << 12, 1 << 22, |count| {
+    let per_second = repeated(time, 1 << 12, 1 << 22, |count| {
         correlations(&group, 0, 1, STREAM, 0, count as u64, &[Output::Probability(1)]).map(|_| ())
     })?;
-    push(out, "correlations, width 1k".into(), "samples/s", (speed, "correlate".into()));
+    let what = "correlations, width 1k".into();
+    push(
+        out,
+        Rate {
+            what,
+            per_second,
+            unit: "samples/s",
+            kernels: "correlate".into(),
+            floor_per_second: None,
+            pytorch: None,
+        },
+    );
     out.agreement = Some(agreement(context)?);
     Ok(())
 }
 
-fn push(out: &mut AdapterBench, what: String, unit: &'static str, (per_second, kernels): (f64, String)) {
-    eprintln!("  {what}: {per_second:.0} {unit}");
-    out.rates.push(Rate { what, per_second, unit, kernels });
+fn push(out: &mut AdapterBench, rate: Rate) {
+    eprintln!("  {}: {:.0} {}", rate.what, rate.per_second, rate.unit);
+    out.rates.push(rate);
+}
+
+/// PyTorch's steps per second on its CUDA device: eager, with CUDA graphs, and its version.
+fn on_cuda(python: &Path, width: usize, time: Duration) -> anyhow::Result<(f64, f64, String)> {
+    let arguments = |more: &[&str]| -> Vec<String> {
+        let (width, d, seconds) = (width.to_string(), D.to_string(), time.as_secs_f64().to_string());
+        let fixed = ["--width", &width, "--d", &d, "--batch", "1", "--seconds", &seconds, "--cuda"];
+        fixed.iter().chain(more).map(ToString::to_string).collect()
+    };
+    let (eager, version) = run_pytorch(python, 1, &arguments(&[]))?;
+    let (graphed, _) = run_pytorch(python, 1, &arguments(&["--graph"]))?;
+    Ok((eager, graphed, version))
 }
 
 /// Units per second: doubles the work until a run takes a third of `time`.
@@ -276,6 +378,24 @@ fn table(bench: &Bench) -> String {
                 "  {:<28} {:>14.0} {:<16} {each:>10.2} us each  {}\n",
                 r.what, r.per_second, r.unit, r.kernels
             ));
+            if let Some(floor) = r.floor_per_second {
+                out.push_str(&format!(
+                    "  {:<28} {:>13.0}% of one dispatch per step\n",
+                    "",
+                    100.0 * r.per_second / floor
+                ));
+            }
+            if let Some(torch) = &r.pytorch {
+                out.push_str(&format!(
+                    "  {:<28} PyTorch {} eager {:.0} (ratio {:.1}), CUDA graph {:.0} (ratio {:.1})\n",
+                    "",
+                    torch.version,
+                    torch.eager_per_second,
+                    torch.ratio_to_eager,
+                    torch.graphed_per_second,
+                    torch.ratio_to_graphed
+                ));
+            }
         }
         if let Some(agreement) = &a.agreement {
             let apart = agreement.first_step_apart.map_or("never".to_owned(), |s| format!("at step {s}"));
@@ -286,4 +406,37 @@ fn table(bench: &Bench) -> String {
         }
     }
     out
+}
+
+/// One panel per measurement, adapters one below the other; `None` if nothing was measured.
+fn figure(bench: &Bench) -> Option<Figure> {
+    let first = bench.adapters.iter().find(|a| !a.rates.is_empty())?;
+    let names = || bench.adapters.iter().map(|a| format!("{} ({})", a.name, a.backend)).collect::<Vec<_>>();
+    let title = format!("curricle {} on every adapter, d = {}", bench.version, bench.d);
+    let mut figure = Figure::new(title);
+    for rate in &first.rates {
+        let points: Vec<[f64; 2]> = bench
+            .adapters
+            .iter()
+            .enumerate()
+            .filter_map(|(row, a)| {
+                Some([a.rates.iter().find(|r| r.what == rate.what)?.per_second, row as f64])
+            })
+            .collect();
+        let x = Axis::log(format!("{} (logarithmic)", rate.unit));
+        let panel = Panel::new(x, Axis::categories("", names()))
+            .title(rate.what.clone())
+            .height(70.0 + 30.0 * bench.adapters.len() as f64)
+            .with(Series::unnamed(Color::BLUE, Mark::dots(points, Shape::Circle, 5.0)));
+        figure = figure.panel(panel);
+    }
+    let apart = |a: &AdapterBench| {
+        let agreement = a.agreement.as_ref()?;
+        Some(format!(
+            "{} ({}): NMSE {:.1e} against the CPU engine after {} steps",
+            a.name, a.backend, agreement.nmse, agreement.steps
+        ))
+    };
+    let notes: Vec<String> = bench.adapters.iter().filter_map(apart).collect();
+    Some(figure.note(notes.join("; ") + "."))
 }

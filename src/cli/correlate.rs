@@ -5,7 +5,7 @@ mod output;
 pub(super) mod sources;
 
 use super::Usage;
-use crate::engine::cpu::{CpuOptions, Mlp};
+use crate::engine::device::{Device, DeviceChoice};
 use crate::probe::{
     CheckpointCorrelations, KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomials, ProbeError, Request,
     Sampling, Statistic, Timeline, correlations, monomials, timeline,
@@ -61,9 +61,10 @@ pub struct CorrelateArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Who computes: auto or cpu
+    /// Who computes the models' outputs: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or
+    /// gpu:PART-OF-NAME
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: String,
+    pub device: DeviceChoice,
 }
 
 /// Runs the command.
@@ -74,18 +75,9 @@ pub fn run(args: &CorrelateArgs) -> Result<()> {
     if !args.exact && args.samples < 2 {
         return Err(usage(format!("--samples: {}", ProbeError::TooFewSamples(args.samples))));
     }
-    // The device list belongs to the engines; the probe itself computes on the CPU. // replaced at merge
-    if !["auto", "cpu"].contains(&args.device.as_str()) {
-        return Err(usage(format!(
-            "--device {}: correlate computes on the CPU; use auto or cpu",
-            args.device
-        )));
-    }
-    let Some(threads) = args.threads else { return run_here(args) };
-    if threads == 0 {
-        return Err(usage("--threads 0: at least one thread is needed".into()));
-    }
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args))
+    let threads = super::threads(args.threads)?;
+    let device = super::open_device(&args.device)?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, &device))
 }
 
 /// A run folder's timeline.
@@ -94,7 +86,7 @@ struct RunTimeline {
     timeline: Timeline,
 }
 
-fn run_here(args: &CorrelateArgs) -> Result<()> {
+fn run_here(args: &CorrelateArgs, device: &Device) -> Result<()> {
     let (sources, runs) = sources::resolve(&args.paths)?;
     let mut notes = Notes::default();
     let mut probed: Vec<(Option<usize>, CheckpointCorrelations)> = Vec::with_capacity(sources.len());
@@ -103,9 +95,8 @@ fn run_here(args: &CorrelateArgs) -> Result<()> {
     let mut progress = Progress::new(sources.len());
     for source in &sources {
         let shown = source.path.display();
-        let (params, step) = sources::load(&source.path)?;
-        let model =
-            Mlp::new(&params, CpuOptions { threads: rayon::current_num_threads(), ..CpuOptions::default() });
+        let d = source.task.as_ref().map(|t| t.task.d());
+        let (model, step) = sources::open(&source.path, d, device)?;
         let (d, classes) = (model.d(), model.classes());
         match &first {
             None => first = Some((d, source.path.clone())),
@@ -134,8 +125,9 @@ fn run_here(args: &CorrelateArgs) -> Result<()> {
         let request = Request { statistic: args.statistic, class: args.class, sampling: sampling(args) };
         let inputs = if args.exact { 1u64.checked_shl(d as u32).unwrap_or(u64::MAX) } else { args.samples };
         progress.next(&shown.to_string(), inputs);
-        let result = correlations(&model, monomials, task.as_ref(), &request, &mut |done| progress.at(done))
-            .map_err(|e| blame(e, &shown.to_string()))?;
+        let result =
+            correlations(model.as_ref(), monomials, task.as_ref(), &request, &mut |done| progress.at(done))
+                .map_err(|e| blame(e, &shown.to_string()))?;
         if let Some(accuracy) = result.accuracy
             && classes == 2
             && accuracy < 0.3

@@ -1,10 +1,8 @@
 //! The command line: one file per subcommand, each parse -> resolve -> call the library -> print.
 
 pub mod bench;
-#[cfg(feature = "gpu")]
 pub mod bench_devices;
 pub mod correlate;
-#[cfg(feature = "gpu")]
 pub mod devices;
 pub mod pcfg;
 pub mod probe;
@@ -14,6 +12,8 @@ pub mod run;
 pub mod theory;
 pub mod transfer;
 
+use crate::engine::device::{Device, DeviceChoice};
+use crate::engine::gpu::GpuError;
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
@@ -37,7 +37,6 @@ enum Command {
     Run(run::RunArgs),
     Correlate(correlate::CorrelateArgs),
     Bench(bench::BenchArgs),
-    #[cfg(feature = "gpu")]
     Devices(devices::DevicesArgs),
     Report(report::ReportArgs),
     Import(transfer::ImportArgs),
@@ -59,6 +58,11 @@ pub struct ClaimFailed(pub String);
 
 /// Parses the command line, runs the command and turns its end into an exit code.
 pub fn main() -> ExitCode {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Looking for GL adapters asks for a Wayland display, whose client library complains on stderr where there is none.
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         // Help and version go to stdout with code 0, mistakes to stderr with code 2; a closed pipe is no mistake.
@@ -72,7 +76,6 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Correlate(args) => correlate::run(args),
         Command::Bench(args) => bench::run(args),
-        #[cfg(feature = "gpu")]
         Command::Devices(args) => devices::run(args),
         Command::Report(args) => report::run(args).and_then(|text| Ok(print(&(text + "\n"))?)),
         Command::Import(args) => transfer::import(args),
@@ -131,13 +134,24 @@ pub(crate) fn threads(asked: Option<usize>) -> Result<usize, Usage> {
     }
 }
 
-/// Refuses a device this build has no engine for.
+/// Opens a device.
+///
+/// # Errors
+/// [`Usage`] if this machine has no such device; others if it cannot be opened.
+pub(crate) fn open_device(choice: &DeviceChoice) -> anyhow::Result<Device> {
+    choice.open().map_err(|error| match error {
+        GpuError::NoSuchDevice { .. } => Usage(error.to_string()).into(),
+        other => anyhow::Error::new(other),
+    })
+}
+
+/// Refuses a device for what only the CPU engine computes.
 ///
 /// # Errors
 /// For anything but auto and cpu.
 pub(crate) fn check_device(device: &str) -> Result<(), Usage> {
     match device {
         "auto" | "cpu" => Ok(()),
-        other => Err(Usage(format!("--device {other}: this build computes on the CPU; use auto or cpu"))),
+        other => Err(Usage(format!("--device {other}: this command computes on the CPU; use auto or cpu"))),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::run::experiment::Observer;
 use crate::run::gather::Status;
-use crate::train::group::Metric;
+use crate::train::member::Metric;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::HashMap;
 use std::io::IsTerminal;

@@ -2,6 +2,7 @@
 
 use super::progress::Progress;
 use super::{ClaimFailed, Usage};
+use crate::engine::device::DeviceChoice;
 use crate::report;
 use crate::run::claims::{Claim, Verdict, judge};
 use crate::run::experiment::{Existing, Options, Results, RunError, run as run_experiment};
@@ -47,9 +48,9 @@ pub struct RunArgs {
     /// One JSON object on stdout; everything else goes to stderr
     #[arg(long)]
     pub json: bool,
-    /// Who computes: auto or cpu
+    /// Who computes: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or gpu:PART-OF-NAME
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: String,
+    pub device: DeviceChoice,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -89,7 +90,6 @@ struct ArmSummary<'a> {
 /// # Errors
 /// [`Usage`] for a bad spec or argument, [`ClaimFailed`] when a claim failed, others when the run failed.
 pub fn run(args: &RunArgs) -> Result<()> {
-    super::check_device(&args.device)?;
     let threads = super::threads(args.threads)?;
     let mut spec = SpecFile::read(&args.spec, &args.set).map_err(|e| Usage(e.to_string()))?;
     if let Some(seeds) = &args.seeds {
@@ -102,6 +102,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
         return Ok(());
     }
     let began = Instant::now();
+    let device = super::open_device(&args.device)?;
+    let described = device.describe(threads);
     let cancel = Arc::new(AtomicBool::new(false));
     handle_interrupts(&cancel)?;
     let per_seed = plan.students.len() + usize::from(plan.teacher.is_some());
@@ -113,6 +115,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
             (_, true) => Existing::Fresh,
             _ => Existing::Refuse,
         },
+        device,
         threads,
         cancel: &cancel,
         observer: &progress,
@@ -129,7 +132,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         command.retain(|a| a != "--fresh" && a != "--resume");
         anyhow::bail!("interrupted; every run's state is saved. To go on: {} --resume", command.join(" "));
     }
-    finish(args, &plan, &results, spec_toml, threads, began.elapsed())
+    finish(args, &plan, &results, spec_toml, &described, began.elapsed())
 }
 
 /// The first Ctrl-C asks for a polite end; the second ends at once (run folders survive that too).
@@ -150,7 +153,7 @@ fn finish(
     plan: &Plan,
     results: &Results,
     spec_toml: String,
-    threads: usize,
+    device: &str,
     wall: Duration,
 ) -> Result<()> {
     let claims: Vec<Claim> = plan
@@ -159,9 +162,8 @@ fn finish(
         .map(|(name, claim)| judge(name, claim, &results.runs, &results.timelines, &plan.seeds))
         .collect();
     let command = super::command_line().join(" ");
-    let device = format!("cpu ({}, {threads} threads)", crate::engine::cpu::Isa::detect().name());
     let root = plan.root(&args.out);
-    let context = Context { device: &device, command: &command, spec_toml, wall_seconds: wall.as_secs_f64() };
+    let context = Context { device, command: &command, spec_toml, wall_seconds: wall.as_secs_f64() };
     let data = report_data(plan, results, &claims, context);
     let paths = report::write(&data, &root)
         .with_context(|| format!("cannot write the report to {}", root.display()))?;
@@ -169,7 +171,7 @@ fn finish(
     let summary = Summary {
         experiment: &plan.experiment,
         scale: &plan.scale,
-        device: &device,
+        device,
         version: env!("CARGO_PKG_VERSION"),
         command: &command,
         wall_seconds: wall.as_secs_f64(),

@@ -71,16 +71,16 @@ pub fn soften(logits: &[f32], temperature: f64, out: &mut [f32]) {
 }
 
 /// Targets of `loss` from labels alone: one-hot rows for cross-entropy, -1 (label 0) or +1 (label 1) for margin losses.
-pub fn from_labels(loss: Loss, classes: usize, labels: &[u8]) -> Vec<f32> {
+pub fn from_labels<L: Copy + Into<u32>>(loss: Loss, classes: usize, labels: &[L]) -> Vec<f32> {
     match loss {
         Loss::CrossEntropy => {
             let mut targets = vec![0.0; labels.len() * classes];
             for (row, label) in targets.chunks_exact_mut(classes).zip(labels) {
-                row[usize::from(*label)] = 1.0;
+                row[(*label).into() as usize] = 1.0;
             }
             targets
         }
-        Loss::Hinge | Loss::Correlation => labels.iter().map(|&l| f32::from(l).mul_add(2.0, -1.0)).collect(),
+        Loss::Hinge | Loss::Correlation => labels.iter().map(|&l| (l.into() as f32).mul_add(2.0, -1.0)).collect(),
     }
 }
 
@@ -90,10 +90,10 @@ pub fn from_labels(loss: Loss, classes: usize, labels: &[u8]) -> Vec<f32> {
 /// mix * CE(labels) + (1 - mix) * soft CE because the loss is linear in its target. Margin losses: the teacher's margin
 /// divided by the temperature, or its sign at temperature 0; the mix is linear in the target as well, and therefore a mix of
 /// losses for the correlation loss only (the spec reader refuses it for hinge).
-pub fn from_teacher(
+pub fn from_teacher<L: Copy + Into<u32>>(
     loss: Loss,
     classes: usize,
-    labels: &[u8],
+    labels: &[L],
     logits: &[f32],
     temperature: f64,
     mix: impl Fn(usize) -> f32,

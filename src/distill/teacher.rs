@@ -1,7 +1,10 @@
 //! The checkpoints of one teacher, loaded when a student needs them.
 
-use crate::checkpoint::{self, CheckpointError};
+use crate::checkpoint::{self, CheckpointError, TransformerState};
 use crate::engine::cpu::{CpuOptions, Mlp};
+use crate::engine::device::Device;
+use crate::engine::transformer::{EngineError, Transformer};
+use crate::model::transformer::TokenBatch;
 use crate::task::Samples;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -69,5 +72,70 @@ impl TeacherPool {
             loaded.pop_front();
         }
         Ok(model)
+    }
+}
+
+/// Checkpoints of one transformer in order, at most a memory budget's worth of them loaded.
+pub struct TransformerPool {
+    checkpoints: Vec<TeacherCheckpoint>,
+    vocab: usize,
+    device: Device,
+    /// Copies of each model on the CPU: one per thread, so that batches are computed side by side.
+    copies: usize,
+    loaded: Mutex<VecDeque<(usize, Arc<Vec<Mutex<Transformer>>>, usize)>>,
+}
+
+impl TransformerPool {
+    /// A pool of `checkpoints` for students with `vocab` logits.
+    pub fn new(checkpoints: Vec<TeacherCheckpoint>, vocab: usize, device: Device, threads: usize) -> Self {
+        let copies = if matches!(device, Device::Cpu) { threads.max(1) } else { 1 };
+        Self { checkpoints, vocab, device, copies, loaded: Mutex::default() }
+    }
+
+    /// Logits [reads, vocab] of checkpoint `index`. May be called from several threads at once.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be read, has another vocabulary, the batch does not fit it or the device fails.
+    pub fn logits(
+        &self,
+        index: usize,
+        batch: &TokenBatch<'_>,
+        reads: &[u32],
+    ) -> Result<Vec<f32>, EngineError> {
+        if reads.is_empty() {
+            return Ok(vec![]);
+        }
+        let copies = self.copies(index)?;
+        // A free copy, or else wait for one's own.
+        let free = copies.iter().find_map(|copy| copy.try_lock().ok());
+        let own = rayon::current_thread_index().unwrap_or(0) % copies.len();
+        let model = free.unwrap_or_else(|| copies[own].lock().expect("holders do not panic"));
+        model.logits(batch, reads)
+    }
+
+    fn copies(&self, index: usize) -> Result<Arc<Vec<Mutex<Transformer>>>, EngineError> {
+        let mut loaded = self.loaded.lock().expect("no thread panics while it holds the pool");
+        if let Some(at) = loaded.iter().position(|(i, ..)| *i == index) {
+            let entry = loaded.remove(at).expect("position is in range");
+            let copies = entry.1.clone();
+            loaded.push_back(entry);
+            return Ok(copies);
+        }
+        let path = &self.checkpoints[index].path;
+        let state = TransformerState::new(checkpoint::load_transformer(path)?.params);
+        let found = state.params.config.vocab;
+        if found != self.vocab {
+            let text = format!("{}: the teacher has {found} tokens, the student {}", path.display(), self.vocab);
+            return Err(text.into());
+        }
+        let copies = (0..self.copies)
+            .map(|_| Transformer::new(&state, &self.device, 1).map(Mutex::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let copies = Arc::new(copies);
+        loaded.push_back((index, copies.clone(), 12 * self.copies * state.params.values.len()));
+        while loaded.len() > 1 && loaded.iter().map(|(_, _, b)| b).sum::<usize>() > BUDGET {
+            loaded.pop_front();
+        }
+        Ok(copies)
     }
 }

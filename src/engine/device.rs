@@ -1,7 +1,8 @@
 //! Which device computes: what the user typed, and what it resolves to on this machine.
 
-use crate::engine::gpu::{AdapterEntry, GpuError, adapters};
+use crate::engine::gpu::{AdapterEntry, GpuContext, GpuError, GpuOptions, adapters};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// `--device auto|cpu|gpu|gpu:N|gpu:BACKEND:N|gpu:NAME`, as typed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,6 +30,25 @@ pub enum ResolvedDevice {
     Cpu,
     /// The GPU engine on this adapter.
     Gpu(Box<AdapterEntry>),
+}
+
+/// An open device.
+#[derive(Debug, Clone)]
+pub enum Device {
+    /// The CPU engine.
+    Cpu,
+    /// The GPU engine.
+    Gpu(Arc<GpuContext>),
+}
+
+impl Device {
+    /// For people; `threads` are those of the CPU engine.
+    pub fn describe(&self, threads: usize) -> String {
+        match self {
+            Self::Cpu => format!("cpu ({}, {threads} threads)", crate::engine::cpu::Isa::detect().name()),
+            Self::Gpu(context) => format!("gpu ({})", context.adapter()),
+        }
+    }
 }
 
 /// The text is no device.
@@ -94,6 +114,19 @@ impl From<DeviceChoice> for String {
 }
 
 impl DeviceChoice {
+    /// Finds the device on this machine and opens it; shader guards as [`GpuOptions::default`] has them.
+    ///
+    /// # Errors
+    /// If no adapter fits, or it cannot be opened.
+    pub fn open(&self) -> Result<Device, GpuError> {
+        Ok(match self.resolve()? {
+            ResolvedDevice::Cpu => Device::Cpu,
+            ResolvedDevice::Gpu(entry) => {
+                Device::Gpu(Arc::new(GpuContext::open(&entry, GpuOptions::default())?))
+            }
+        })
+    }
+
     /// Looks the choice up on this machine. `auto` and `cpu` always succeed.
     ///
     /// # Errors

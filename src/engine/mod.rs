@@ -1,9 +1,7 @@
 //! Who computes: the CPU engine and, with the feature `gpu`, the GPU engine.
 
 pub mod cpu;
-#[cfg(feature = "gpu")]
 pub mod device;
-#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod transformer;
 

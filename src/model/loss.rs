@@ -1,7 +1,7 @@
 //! Losses as functions of the logits and a per-sample target. Every kernel of every engine is held against these.
 
 /// What a training step minimises, averaged over the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// -sum_c q_c log softmax(z)_c against a target distribution q of C numbers. Labels are one-hot targets; label

@@ -5,6 +5,7 @@
 
 pub mod correlation;
 mod error;
+pub mod model;
 pub mod monomials;
 pub mod ngram;
 pub mod noise;
@@ -23,6 +24,7 @@ pub use statistic::Statistic;
 pub use transition::{CheckpointCorrelations, Evaluation, Timeline, timeline, timeline_of};
 
 use crate::engine::cpu::Mlp;
+use crate::engine::gpu::GpuMlp;
 use crate::task::Samples;
 
 /// Why a model could not produce logits (a lost device, say).
@@ -81,5 +83,33 @@ impl LogitModel for Mlp {
     fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
         Mlp::logits(self, samples, logits);
         Ok(())
+    }
+}
+
+impl LogitModel for GpuMlp {
+    fn d(&self) -> usize {
+        self.group().shape().d
+    }
+
+    fn classes(&self) -> usize {
+        self.group().shape().classes
+    }
+
+    fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
+        Ok(GpuMlp::logits(self, samples, logits)?)
+    }
+}
+
+impl LogitModel for Box<dyn LogitModel> {
+    fn d(&self) -> usize {
+        self.as_ref().d()
+    }
+
+    fn classes(&self) -> usize {
+        self.as_ref().classes()
+    }
+
+    fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
+        self.as_ref().logits(samples, logits)
     }
 }

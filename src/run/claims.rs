@@ -273,7 +273,7 @@ fn finite(value: f64) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::run::gather::Status;
-    use crate::train::group::Metric;
+    use crate::train::member::Metric;
 
     /// A run that reaches 99% at `reached` samples, or never within 1000.
     fn run(arm: &str, seed: u64, reached: Option<u64>) -> RunRecord {
@@ -281,6 +281,7 @@ mod tests {
             step: samples,
             samples,
             accuracy,
+            evaluation_loss: None,
             loss: None,
             learning_rate: None,
             teacher_step: None,

@@ -9,9 +9,7 @@
 pub use super::error::RunFolderError;
 use super::lock::FolderLock;
 use super::metrics::{self, Metrics};
-use crate::checkpoint::tensors::{Tensor, TensorRef};
-use crate::checkpoint::{self, Checkpoint, Metadata, atomic};
-use crate::model::mlp::MlpParams;
+use crate::checkpoint::{self, Kept, Checkpoint, Metadata, atomic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -27,11 +25,9 @@ const RUN: &str = "run.json";
 
 /// A training state to go on from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Resume {
-    /// The parameters, bit for bit.
-    pub params: MlpParams,
-    /// Other tensors, such as an optimiser's moments, in the order they were given.
-    pub extra: Vec<Tensor>,
+pub struct Resume<K> {
+    /// The model, bit for bit.
+    pub model: K,
     /// The rest, as it was given.
     pub state: serde_json::Value,
 }
@@ -157,15 +153,22 @@ impl RunView {
     ///
     /// # Errors
     /// If it is there but cannot be loaded.
-    pub fn load_resume(&self) -> Result<Option<Resume>, RunFolderError> {
+    pub fn load_resume<K: Kept>(&self) -> Result<Option<Resume<K>>, RunFolderError> {
         let path = self.path.join(RESUME);
         match path.try_exists() {
             Ok(false) => return Ok(None),
             Ok(true) => {}
             Err(e) => return Err(RunFolderError::io("read", &path)(e)),
         }
-        let (params, extra, state) = checkpoint::load_state(&path)?;
-        Ok(Some(Resume { params, extra, state }))
+        let (model, state) = K::load_resume(&path)?;
+        Ok(Some(Resume { model, state }))
+    }
+
+    /// The step of the saved training state, if there is one that can be read. Only the file's header is read.
+    pub fn resume_step(&self) -> Option<u64> {
+        let file = checkpoint::tensors::TensorFile::open(&self.path.join(RESUME)).ok()?;
+        let state: serde_json::Value = serde_json::from_str(file.metadata.get("curricle.state")?).ok()?;
+        state.get("step")?.as_u64()
     }
 
     /// Whether a run has begun here: a resume state, a checkpoint or a metric is present.
@@ -288,7 +291,7 @@ impl RunFolder {
     pub fn save_checkpoint(
         &self,
         step: u64,
-        params: &MlpParams,
+        model: &impl Kept,
         metadata: &Metadata,
     ) -> Result<PathBuf, RunFolderError> {
         let path = self.checkpoint_path(step);
@@ -299,7 +302,7 @@ impl RunFolder {
             seed: Some(self.seed),
             other: metadata.other.clone(),
         };
-        checkpoint::save(&path, params, &metadata)?;
+        model.save(&path, &metadata)?;
         Ok(path)
     }
 
@@ -314,26 +317,13 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Saves the state to resume from: parameters and `state` in one file, replaced atomically.
+    /// Saves the state to resume from: the model and `state` in one file, replaced atomically.
     ///
     /// # Errors
     /// If a parameter is not finite or the file cannot be written; then the old state is untouched.
-    pub fn save_resume(&self, params: &MlpParams, state: &serde_json::Value) -> Result<(), RunFolderError> {
-        self.save_resume_with(params, &[], state)
-    }
-
-    /// [`Self::save_resume`] with other tensors, such as an optimiser's moments; they may hold any value.
-    ///
-    /// # Errors
-    /// As [`Self::save_resume`].
-    pub fn save_resume_with(
-        &self,
-        params: &MlpParams,
-        extra: &[TensorRef<'_>],
-        state: &serde_json::Value,
-    ) -> Result<(), RunFolderError> {
+    pub fn save_resume(&self, model: &impl Kept, state: &serde_json::Value) -> Result<(), RunFolderError> {
         self.metrics.sync()?;
-        Ok(checkpoint::save_state(&self.path.join(RESUME), params, extra, state)?)
+        Ok(model.save_resume(&self.path.join(RESUME), state)?)
     }
 
     /// Drops the metrics and checkpoints beyond `step`: what a killed run did after its last resume state, which the

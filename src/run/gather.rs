@@ -2,7 +2,7 @@
 
 use super::plan::TEACHER;
 use crate::probe::transition::Timeline;
-use crate::train::group::{Metric, Outcome};
+use crate::train::member::{Metric, Outcome};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

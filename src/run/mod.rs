@@ -12,6 +12,8 @@ mod recorder;
 pub mod report_data;
 mod resolve;
 mod run_spec;
+mod seeds;
 pub mod spec;
+pub mod task;
 pub mod tensorboard;
 mod timeline;

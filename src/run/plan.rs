@@ -1,13 +1,14 @@
 //! What a spec resolves to: every arm with every setting, checked.
 
 use super::spec::{
-    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, ReferenceSpec, ScheduleSpec, Selector,
-    SpecError, SpecFile, SupportName, SupportSpec, SweepAxis, TaskKind, TaskSpec, TeacherSpec,
+    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, OptimizerKind, ReferenceSpec, ScheduleSpec,
+    Selector, SpecError, SpecFile, SweepAxis, TeacherSpec,
 };
+use super::task::Task;
 use crate::distill::target::LabelMix;
+use crate::engine::transformer::AdamSettings;
 use crate::model::{Loss, MlpInit, MlpShape};
-use crate::task::{BooleanTask, boolean::Support};
-use crate::train::settings::Training;
+use crate::train::settings::{MlpTraining, Model, Training, TransformerTraining};
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub struct Plan {
     /// Seeds, distinct.
     pub seeds: Vec<u64>,
     /// The task.
-    pub task: TaskSpec,
+    pub task: Task,
     /// Evaluation.
     pub evaluation: EvaluationSpec,
     /// The teacher.
@@ -88,7 +89,8 @@ impl Plan {
         check.require(!spec.seeds.is_empty(), "seeds", "give at least one seed")?;
         let distinct: std::collections::HashSet<_> = spec.seeds.iter().collect();
         check.require(distinct.len() == spec.seeds.len(), "seeds", "a seed occurs twice")?;
-        check_task(&check, &spec.task, spec.seeds[0])?;
+        let task = Task::resolve(&spec.task, spec.seeds[0])
+            .map_err(|(key, detail)| SpecError::Value { path: path.to_owned(), key: key.to_owned(), detail })?;
         let evaluation = &spec.evaluation;
         check.require(
             (1..=10_000_000).contains(&evaluation.samples),
@@ -101,11 +103,10 @@ impl Plan {
             "evaluation.levels",
             "accuracies above 0 and up to 1 are needed",
         )?;
-        let classes = spec.task.classes();
         let teacher = match &spec.teacher {
             Some(arm) => {
                 check.require(arm.distill.is_none(), "teacher.distill", "the teacher learns from labels")?;
-                Some(training(&check, TEACHER, TEACHER, arm, &ArmSpec::default(), &spec)?)
+                Some(training(&check, TEACHER, TEACHER, arm, &ArmSpec::default(), &spec, &task)?)
             }
             None => None,
         };
@@ -118,7 +119,7 @@ impl Plan {
                 &key,
                 "this name is taken: call the arm something else",
             )?;
-            let base = training(&check, &key, name, arm, &spec.student, &spec)?;
+            let base = training(&check, &key, name, arm, &spec.student, &spec, &task)?;
             let distill = arm.distill.clone().or_else(|| spec.student.distill.clone());
             if let Some(distill) = &distill {
                 check_distill(&check, &format!("{key}.distill"), distill, &spec, &base)?;
@@ -131,7 +132,9 @@ impl Plan {
             "the spec trains nothing: give a [teacher] or [arms.NAME]",
         )?;
         if let Some(correlations) = &spec.correlations {
-            let all = spec.task.k * (classes - 1);
+            let Some(all) = task.boolean().map(|b| b.k * (b.classes - 1)) else {
+                return check.fail("correlations", "monomials exist for parity and hierarchy");
+            };
             check.require(teacher.is_some(), "correlations", "there is no [teacher] to measure")?;
             check.require(
                 correlations.degrees.iter().all(|d| (1..=5.min(all)).contains(d)),
@@ -155,7 +158,7 @@ impl Plan {
             scale: spec.scale,
             description: spec.description,
             seeds: spec.seeds,
-            task: spec.task,
+            task,
             evaluation: spec.evaluation,
             teacher,
             students,
@@ -167,35 +170,12 @@ impl Plan {
 
     /// 1 / number of classes.
     pub fn chance(&self) -> f64 {
-        1.0 / self.task.classes() as f64
+        self.task.chance()
     }
 
     /// Where the runs of this experiment lie below `out`.
     pub fn root(&self, out: &Path) -> PathBuf {
         out.join(&self.experiment)
-    }
-}
-
-impl TaskSpec {
-    /// Number of labels.
-    pub fn classes(&self) -> usize {
-        match self.kind {
-            TaskKind::Parity => 2,
-            TaskKind::Hierarchy => self.classes.unwrap_or(2),
-        }
-    }
-
-    /// The task of one seed.
-    ///
-    /// # Errors
-    /// If it cannot be built.
-    pub fn build(&self, seed: u64) -> Result<BooleanTask, crate::task::TaskError> {
-        let support = match &self.support {
-            SupportSpec::Named(SupportName::First) => Support::First,
-            SupportSpec::Named(SupportName::Random) => Support::Random { seed },
-            SupportSpec::Given(list) => Support::Given(list.clone()),
-        };
-        BooleanTask::hierarchy(self.d, self.k, self.classes(), &support)
     }
 }
 
@@ -208,16 +188,6 @@ fn check_name(check: &Checker, key: &str, name: &str) -> Result<(), SpecError> {
     )
 }
 
-fn check_task(check: &Checker, task: &TaskSpec, seed: u64) -> Result<(), SpecError> {
-    if task.kind == TaskKind::Parity && task.classes.is_some_and(|c| c != 2) {
-        return check.fail("task.classes", "a parity has 2 classes; use kind = \"hierarchy\" for more");
-    }
-    if task.kind == TaskKind::Hierarchy && task.classes.is_none() {
-        return check.fail("task.classes", "a hierarchy needs a number of classes, such as classes = 4");
-    }
-    task.build(seed).map(|_| ()).or_else(|e| check.fail("task", e.to_string()))
-}
-
 /// Resolves one arm over its defaults.
 fn training(
     check: &Checker,
@@ -226,6 +196,7 @@ fn training(
     arm: &ArmSpec,
     defaults: &ArmSpec,
     spec: &SpecFile,
+    task: &Task,
 ) -> Result<Training, SpecError> {
     let at = |field: &str| format!("{key}.{field}");
     let missing = |field: &str, example: &str| -> SpecError {
@@ -236,12 +207,6 @@ fn training(
             detail: format!("missing; set it{place}, such as {field} = {example}"),
         }
     };
-    let hidden = arm.hidden.clone().or(defaults.hidden.clone()).ok_or_else(|| missing("hidden", "[100]"))?;
-    check.require(
-        !hidden.is_empty() && hidden.iter().all(|w| (1..=10_000_000).contains(w)),
-        &at("hidden"),
-        "one or more widths from 1 to 10000000 are needed",
-    )?;
     let batch = arm.batch.or(defaults.batch).ok_or_else(|| missing("batch", "32"))?;
     check.require((1..=1_000_000).contains(&batch), &at("batch"), "must be from 1 to 1000000")?;
     let steps = match (arm.steps, arm.samples, defaults.steps, defaults.samples) {
@@ -292,34 +257,104 @@ fn training(
             "an accuracy above 0 and up to 1 and at least one evaluation are needed",
         )?;
     }
-    let classes = spec.task.classes();
-    let loss = arm.loss.or(defaults.loss).unwrap_or_default();
-    check.require(
-        loss == Loss::CrossEntropy || classes == 2,
-        &at("loss"),
-        "hinge and correlation losses are of the margin of 2 classes",
-    )?;
-    let init = arm.init.or(defaults.init).unwrap_or_default();
-    check.require(
-        init == MlpInit::Pytorch || (hidden.len() == 1 && hidden[0] % 2 == 0 && classes == 2),
-        &at("init"),
-        "the symmetric initialisation needs one hidden layer of even width and 2 classes",
-    )?;
+    let model = model(check, key, arm, defaults, weight_decay, task)?;
     let label = arm.label.clone().unwrap_or_else(|| name.to_owned());
     Ok(Training {
         label,
-        shape: MlpShape { d: spec.task.d, hidden, classes },
-        init,
+        model,
+        chance: task.chance(),
         batch,
         steps,
         learning_rate,
         schedule,
-        weight_decay,
-        loss,
         evaluate_every: spec.evaluation.every_samples.div_ceil(batch as u64),
         checkpoints,
         stop,
     })
+}
+
+/// The model of an arm.
+fn model(
+    check: &Checker,
+    key: &str,
+    arm: &ArmSpec,
+    defaults: &ArmSpec,
+    weight_decay: f64,
+    task: &Task,
+) -> Result<Model, SpecError> {
+    let at = |field: &str| format!("{key}.{field}");
+    // What an arm says itself comes before what [student] says.
+    let (hidden, transformer) = match (&arm.hidden, &arm.model) {
+        (None, None) => (defaults.hidden.clone(), defaults.model.clone()),
+        (hidden, model) => (hidden.clone(), model.clone()),
+    };
+    let loss = arm.loss.or(defaults.loss);
+    let init = arm.init.or(defaults.init);
+    match (hidden, transformer) {
+        (Some(_), Some(_)) => check.fail(&at("model"), "give hidden (an MLP) or model (a transformer), not both"),
+        (None, None) => {
+            let place = if key == TEACHER { "" } else { " here or in [student]" };
+            let example = "hidden = [100] (an MLP) or model = { kind = \"gpt2\", layers = 2, heads = 4 }";
+            check.fail(&at("hidden"), format!("missing; set it{place}, such as {example}"))
+        }
+        (Some(hidden), None) => {
+            check.require(
+                !hidden.is_empty() && hidden.iter().all(|w| (1..=10_000_000).contains(w)),
+                &at("hidden"),
+                "one or more widths from 1 to 10000000 are needed",
+            )?;
+            let Some(boolean) = task.boolean() else {
+                return check.fail(&at("hidden"), "an MLP does not read sentences: give a model");
+            };
+            check.require(
+                arm.optimizer.or(defaults.optimizer).is_none(),
+                &at("optimizer"),
+                "MLPs are trained by SGD; only a transformer has an optimizer",
+            )?;
+            let classes = boolean.classes;
+            let loss = loss.unwrap_or_default();
+            check.require(
+                loss == Loss::CrossEntropy || classes == 2,
+                &at("loss"),
+                "hinge and correlation losses are of the margin of 2 classes",
+            )?;
+            let init = init.unwrap_or_default();
+            check.require(
+                init == MlpInit::Pytorch || (hidden.len() == 1 && hidden[0] % 2 == 0 && classes == 2),
+                &at("init"),
+                "the symmetric initialisation needs one hidden layer of even width and 2 classes",
+            )?;
+            let shape = MlpShape { d: boolean.d, hidden, classes };
+            Ok(Model::Mlp(MlpTraining { shape, init, weight_decay, loss }))
+        }
+        (None, Some(spec)) => {
+            check.require(init.is_none(), &at("init"), "a transformer's first weights are set by model.init_std")?;
+            check.require(
+                loss.is_none_or(|l| l == Loss::CrossEntropy),
+                &at("loss"),
+                "a transformer minimises the cross-entropy",
+            )?;
+            let config = task
+                .transformer(&spec)
+                .and_then(|config| config.check().map(|()| config).map_err(|e| e.to_string()))
+                .or_else(|detail| check.fail(&at("model"), detail))?;
+            let optimizer = arm.optimizer.or(defaults.optimizer);
+            let mut adam = AdamSettings { weight_decay: weight_decay as f32, ..AdamSettings::default() };
+            if let Some(o) = optimizer {
+                let positive = |x: f32| x.is_finite() && x > 0.0;
+                check.require(
+                    [o.betas.0, o.betas.1].iter().all(|b| (0.0..1.0).contains(b))
+                        && positive(o.eps)
+                        && o.clip.is_none_or(positive),
+                    &at("optimizer"),
+                    "betas from 0 to below 1 and a positive eps and clip are needed",
+                )?;
+                let decoupled = o.kind == OptimizerKind::Adamw;
+                adam = AdamSettings { betas: o.betas, eps: o.eps, clip: o.clip, decoupled, ..adam };
+            }
+            Ok(Model::Transformer(TransformerTraining { config, adam }))
+        }
+    }
 }
 
 fn check_distill(
@@ -353,7 +388,7 @@ fn check_distill(
     let in_range = mixes.iter().all(|m| (0.0..=1.0).contains(m));
     check.require(in_range, &at("label_mix"), "must be from 0 to 1")?;
     check.require(
-        training.loss != Loss::Hinge || mixes.iter().all(|m| *m == 0.0),
+        !training_is_hinge(training) || mixes.iter().all(|m| *m == 0.0),
         &at("label_mix"),
         "the hinge loss is not linear in its target, so labels cannot be mixed in",
     )?;
@@ -385,6 +420,10 @@ fn check_distill(
         }
     }
     Ok(())
+}
+
+fn training_is_hinge(training: &Training) -> bool {
+    matches!(&training.model, Model::Mlp(mlp) if mlp.loss == Loss::Hinge)
 }
 
 /// Repeats an arm over the values of the sweep axis and over the tuning grid.
@@ -432,7 +471,10 @@ fn repeat(
                         distill.temperature = value;
                     }
                     SweepAxis::Width => {
-                        student.training.shape.hidden = vec![whole(value, "sweep.values")?];
+                        let Model::Mlp(mlp) = &mut student.training.model else {
+                            return check.fail("sweep.axis", "the width of a transformer is not swept");
+                        };
+                        mlp.shape.hidden = vec![whole(value, "sweep.values")?];
                     }
                     SweepAxis::Batch => {
                         let samples = student.training.steps * student.training.batch as u64;

@@ -3,11 +3,8 @@
 use super::experiment::Observer;
 use super::folder::{RunFolder, RunFolderError};
 use super::gather::Status;
-use super::run_spec::RunSpec;
-use crate::checkpoint::Metadata;
-use crate::engine::cpu::Mlp;
-use crate::model::MlpParams;
-use crate::train::group::{Metric, Outcome, RecordError, Recorder, State};
+use crate::checkpoint::{Kept, Metadata};
+use crate::train::member::{AnyError, Metric, Outcome, Recorder, State};
 use serde::{Deserialize, Serialize};
 
 /// `run.json`.
@@ -21,10 +18,22 @@ pub struct RunInfo {
     pub version: String,
     /// Device and code path.
     pub device: String,
+    /// Earlier devices, when the run was resumed on another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_devices: Vec<EarlierDevice>,
     /// Threads that train this model.
     pub threads: usize,
     /// Seconds of training, sessions added up.
     pub wall_seconds: f64,
+}
+
+/// A device that a run left.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EarlierDevice {
+    /// Device and code path.
+    pub device: String,
+    /// It did the steps up to this one.
+    pub until_step: u64,
 }
 
 /// The recorder of one run; holds the folder's lock.
@@ -37,47 +46,69 @@ pub struct FolderRecorder<'a> {
 }
 
 impl<'a> FolderRecorder<'a> {
-    /// Begins or takes up the records of a run.
+    /// Begins or takes up the records of a run. A run that goes on on another engine says so to the observer and in
+    /// `run.json`: its bits are then neither engine's alone.
     ///
     /// # Errors
-    /// If `run.json` cannot be written.
+    /// If `run.json` cannot be read or written.
     pub fn new(
         folder: RunFolder,
-        run: &RunSpec,
-        model: &Mlp,
+        run: &str,
+        seed: u64,
+        device: String,
         threads: usize,
         state: &State,
         observer: &'a dyn Observer,
     ) -> Result<Self, RunFolderError> {
+        let mut earlier_devices = Vec::new();
+        if state.step > 0
+            && !state.finished
+            && let Some(before) = folder.read_run_json::<RunInfo>()?
+        {
+            earlier_devices = before.earlier_devices;
+            if engine(&before.device) != engine(&device) {
+                observer.note(&format!(
+                    "{run} seed {seed}: steps up to {} were done by {}, the rest by {device}",
+                    state.step, before.device
+                ));
+                earlier_devices.push(EarlierDevice { device: before.device, until_step: state.step });
+            }
+        }
         let info = RunInfo {
             status: if state.finished { Status::Finished } else { Status::Running },
             reason: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            device: format!("cpu: {}", model.path()),
+            device,
+            earlier_devices,
             threads,
             wall_seconds: state.wall_seconds,
         };
         if !state.finished {
             folder.write_run_json(&info)?;
         }
-        Ok(Self { folder, run: run.run.to_owned(), seed: run.seed, info, observer })
+        Ok(Self { folder, run: run.to_owned(), seed, info, observer })
     }
 }
 
-impl Recorder for FolderRecorder<'_> {
-    fn metric(&mut self, metric: &Metric) -> Result<(), RecordError> {
+/// The device of "device: code path".
+fn engine(device: &str) -> &str {
+    device.split(": ").next().unwrap_or(device)
+}
+
+impl<K: Kept> Recorder<K> for FolderRecorder<'_> {
+    fn metric(&mut self, metric: &Metric) -> Result<(), AnyError> {
         self.folder.append_metric(metric)?;
         self.observer.evaluated(&self.run, self.seed, metric);
         Ok(())
     }
 
-    fn checkpoint(&mut self, step: u64, params: &MlpParams) -> Result<(), RecordError> {
-        self.folder.save_checkpoint(step, params, &Metadata::default())?;
+    fn checkpoint(&mut self, step: u64, model: &K) -> Result<(), AnyError> {
+        self.folder.save_checkpoint(step, model, &Metadata::default())?;
         Ok(())
     }
 
-    fn save(&mut self, params: &MlpParams, state: &State) -> Result<(), RecordError> {
-        self.folder.save_resume(params, &serde_json::to_value(state)?)?;
+    fn save(&mut self, model: &K, state: &State) -> Result<(), AnyError> {
+        self.folder.save_resume(model, &serde_json::to_value(state)?)?;
         Ok(())
     }
 
@@ -85,7 +116,7 @@ impl Recorder for FolderRecorder<'_> {
         self.observer.progress(&self.run, self.seed, step);
     }
 
-    fn ended(&mut self, outcome: &Outcome, state: &State) -> Result<(), RecordError> {
+    fn ended(&mut self, outcome: &Outcome, state: &State) -> Result<(), AnyError> {
         let status = Status::of(outcome);
         if let Outcome::Diverged { after, by } = outcome {
             let last = self.folder.checkpoints()?.pop();

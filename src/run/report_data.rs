@@ -6,7 +6,7 @@ use super::gather::{RunRecord, TeacherTimeline, median, runs_of};
 use super::plan::{Plan, Student, TEACHER};
 use super::spec::{DistillSpec, ReferenceSpec, ScheduleSpec};
 use crate::report::data;
-use crate::train::settings::Training;
+use crate::train::settings::{Model, Training};
 
 /// What the report says about how it was made.
 pub struct Context<'a> {
@@ -109,14 +109,18 @@ fn group(student: &Student, plan: &Plan) -> String {
 }
 
 fn settings(training: &Training, distill: Option<&DistillSpec>) -> String {
-    let widths: Vec<String> = training.shape.hidden.iter().map(ToString::to_string).collect();
-    let mut text = format!(
-        "width {}, lr {}, batch {}, {} steps",
-        widths.join("-"),
-        training.learning_rate,
-        training.batch,
-        training.steps
-    );
+    let model = match &training.model {
+        Model::Mlp(mlp) => {
+            let widths: Vec<String> = mlp.shape.hidden.iter().map(ToString::to_string).collect();
+            format!("width {}", widths.join("-"))
+        }
+        Model::Transformer(t) => {
+            let c = &t.config;
+            format!("{}, {} layers, {} heads of {}", c.family.name(), c.layers, c.heads, c.head_dim())
+        }
+    };
+    let (rate, batch, steps) = (training.learning_rate, training.batch, training.steps);
+    let mut text = format!("{model}, lr {rate}, batch {batch}, {steps} steps");
     if let Some(distill) = distill {
         let schedule = match &distill.schedule {
             ScheduleSpec::OneShot => "one-shot".to_owned(),
@@ -133,7 +137,7 @@ fn settings(training: &Training, distill: Option<&DistillSpec>) -> String {
 }
 
 fn curve(run: &RunRecord, plan: &Plan) -> data::RunCurve {
-    let point = |m: &crate::train::group::Metric| data::CurvePoint {
+    let point = |m: &crate::train::member::Metric| data::CurvePoint {
         samples: m.samples,
         step: m.step,
         accuracy: m.accuracy,

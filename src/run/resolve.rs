@@ -5,9 +5,9 @@ use super::spec::{DistillSpec, Duration, ScheduleSpec, Selector, SelectorName, T
 use crate::checkpoint;
 use crate::distill::schedule::{Saturation, Schedule, Stage};
 use crate::distill::teacher::TeacherCheckpoint;
-use crate::model::MlpShape;
 use crate::probe::transition::Timeline;
-use crate::train::group::Metric;
+use crate::train::member::Metric;
+use crate::train::settings::{MlpTraining, Model};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,7 @@ impl TeacherRun {
             TeacherSpec::Files(files) => {
                 let mut checkpoints = Vec::new();
                 for path in files {
-                    let step = checkpoint::load(path)?.metadata.step;
+                    let step = checkpoint::step_of(path)?;
                     checkpoints.push(Candidate { path: path.clone(), step, samples: None, accuracy: None });
                 }
                 let place = "the list of checkpoint files".to_owned();
@@ -251,7 +251,7 @@ impl Catalogue {
         own: Option<&TeacherRun>,
         seed: u64,
         batch: usize,
-        shape: &MlpShape,
+        model: &Model,
     ) -> Result<Result<Schedule, String>, RunFolderError> {
         let external;
         let teacher = match (&distill.teacher, own) {
@@ -270,7 +270,13 @@ impl Catalogue {
         // One look at a foreign teacher before hours of training; the pool checks the others as it loads them.
         if distill.teacher.is_some() {
             let path = &teacher.checkpoints[used[0]].path;
-            checkpoint::expect_shape(&checkpoint::load(path)?.params, path, shape.d, shape.classes, None)?;
+            match model {
+                Model::Mlp(MlpTraining { shape, .. }) => {
+                    let read = checkpoint::load(path)?;
+                    checkpoint::expect_shape(&read.params, path, shape.d, shape.classes, None)?;
+                }
+                Model::Transformer(_) => drop(checkpoint::load_transformer(path)?),
+            }
         }
         let mut places = vec![0; teacher.checkpoints.len()];
         for index in used {

@@ -1,11 +1,11 @@
 //! `spec.toml` of one run: everything that determines its numbers.
 
 use super::plan::Plan;
-use super::spec::{DistillSpec, TaskKind};
+use super::spec::DistillSpec;
+use super::task::ResolvedTask;
 use crate::distill::schedule::Schedule;
 use crate::distill::target::LabelMix;
 use crate::distill::teacher::TeacherCheckpoint;
-use crate::task::BooleanTask;
 use crate::train::settings::Training;
 use serde::Serialize;
 use std::path::Path;
@@ -34,17 +34,6 @@ pub struct RunSpec<'a> {
     pub distill: Option<ResolvedDistill>,
 }
 
-/// The task of one seed.
-#[derive(Debug, Serialize)]
-pub struct ResolvedTask {
-    kind: TaskKind,
-    d: usize,
-    k: usize,
-    classes: usize,
-    /// Coordinates from 0, node after node.
-    support: Vec<usize>,
-}
-
 /// The teacher of one run.
 #[derive(Debug, Serialize)]
 pub struct ResolvedDistill {
@@ -64,7 +53,6 @@ impl<'a> RunSpec<'a> {
         arm: &'a str,
         seed: u64,
         training: &'a Training,
-        task: &BooleanTask,
     ) -> Self {
         Self {
             experiment: &plan.experiment,
@@ -73,13 +61,7 @@ impl<'a> RunSpec<'a> {
             arm,
             seed,
             evaluation_samples: plan.evaluation.samples,
-            task: ResolvedTask {
-                kind: plan.task.kind,
-                d: task.d(),
-                k: task.k(),
-                classes: task.classes(),
-                support: task.supports().concat(),
-            },
+            task: plan.task.resolved(seed),
             training,
             distill: None,
         }

@@ -1,6 +1,7 @@
 //! The TOML file of an experiment as a person writes it. [`super::plan`] turns it into what is run.
 
 use crate::distill::target::LabelMix;
+use crate::model::transformer::Family;
 use crate::model::{Loss, MlpInit};
 use crate::train::checkpointing::CheckpointPolicy;
 use crate::train::rate::RateSchedule;
@@ -91,17 +92,26 @@ pub struct SpecFile {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskSpec {
-    /// parity or hierarchy.
+    /// parity, hierarchy or pcfg.
     pub kind: TaskKind,
-    /// Input dimension.
-    pub d: usize,
-    /// Coordinates per parity.
-    pub k: usize,
+    /// Parities: input dimension.
+    pub d: Option<usize>,
+    /// Parities: coordinates of each.
+    pub k: Option<usize>,
     /// Labels of a hierarchy, a power of two.
     pub classes: Option<usize>,
-    /// "first", "random" or a list.
-    #[serde(default)]
-    pub support: SupportSpec,
+    /// Parities: "first", "random" or a list.
+    pub support: Option<SupportSpec>,
+    /// pcfg: a built-in grammar or a file.
+    pub grammar: Option<String>,
+    /// pcfg: start symbol; default: the grammar's.
+    pub start: Option<String>,
+    /// pcfg: what is predicted.
+    pub objective: Option<Objective>,
+    /// pcfg, autoregressive: only tokens that end a span of this level count; 0 is all tokens.
+    pub level: Option<usize>,
+    /// pcfg: this many sentences over and over; default: fresh ones.
+    pub examples: Option<u64>,
 }
 
 /// Kinds of task.
@@ -112,6 +122,18 @@ pub enum TaskKind {
     Parity,
     /// Hierarchical parity.
     Hierarchy,
+    /// Sentences of a probabilistic context-free grammar.
+    Pcfg,
+}
+
+/// What is predicted in a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// Hidden tokens (BERT).
+    Masked,
+    /// The next token (GPT-2).
+    Autoregressive,
 }
 
 /// Where the support comes from.
@@ -163,8 +185,12 @@ fn default_levels() -> Vec<f64> {
 pub struct ArmSpec {
     /// Name in the report.
     pub label: Option<String>,
-    /// Widths of the hidden layers.
+    /// An MLP: widths of the hidden layers. Or
     pub hidden: Option<Vec<usize>>,
+    /// a transformer.
+    pub model: Option<ModelSpec>,
+    /// A transformer's optimiser.
+    pub optimizer: Option<OptimizerSpec>,
     /// First weights.
     pub init: Option<MlpInit>,
     /// Samples per step.
@@ -187,6 +213,76 @@ pub struct ArmSpec {
     pub stop: Option<StopRule>,
     /// The teacher to learn from; without it the arm learns from labels.
     pub distill: Option<DistillSpec>,
+}
+
+/// A transformer as written.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// gpt2 or bert.
+    pub kind: Family,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of a head; the hidden size is heads x this.
+    #[serde(default = "default_head_dim")]
+    pub head_dim: usize,
+    /// Width of the MLPs; default 4 x hidden size.
+    pub inner: Option<usize>,
+    /// Longest sequence; default: what the task needs (at least 1024 for pcfg).
+    pub positions: Option<usize>,
+    /// Dropout of embeddings, attention and residuals in training.
+    #[serde(default = "default_dropout")]
+    pub dropout: f32,
+    /// Standard deviation of the first weights.
+    #[serde(default = "default_init_std")]
+    pub init_std: f64,
+    /// Whether the head shares the word embeddings; default: as the paper has it, no for gpt2 on parities, else yes.
+    pub tied: Option<bool>,
+}
+
+fn default_head_dim() -> usize {
+    8
+}
+fn default_dropout() -> f32 {
+    0.1
+}
+fn default_init_std() -> f64 {
+    0.02
+}
+
+/// A transformer's optimiser as written.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerSpec {
+    /// adam or adamw.
+    pub kind: OptimizerKind,
+    /// Decay rates of the moments.
+    #[serde(default = "default_betas")]
+    pub betas: (f32, f32),
+    /// Added to the root of the second moment.
+    #[serde(default = "default_eps")]
+    pub eps: f32,
+    /// Largest gradient norm.
+    pub clip: Option<f32>,
+}
+
+fn default_betas() -> (f32, f32) {
+    (0.9, 0.999)
+}
+fn default_eps() -> f32 {
+    1e-8
+}
+
+/// Optimisers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Weight decay is part of the gradient.
+    Adam,
+    /// Weight decay is apart from it.
+    Adamw,
 }
 
 /// How a student learns from a teacher.
@@ -586,7 +682,7 @@ mod tests {
         let spec = parse(SPEC, &["teacher.batch=8", "arms.ce.hidden=[3, 4]", "task.support=first"]).unwrap();
         assert_eq!(spec.teacher.unwrap().batch, Some(8));
         assert_eq!(spec.arms["ce"].hidden, Some(vec![3, 4]));
-        assert_eq!(spec.task.support, SupportSpec::Named(SupportName::First));
+        assert_eq!(spec.task.support, Some(SupportSpec::Named(SupportName::First)));
         assert_eq!(spec.arms.keys().collect::<Vec<_>>(), ["ce", "two"]);
         for bad in ["teacher.bach=8", "teacher.batch=-1", "seeds.x=1", "nonsense"] {
             let error = parse(SPEC, &[bad]).unwrap_err().to_string();

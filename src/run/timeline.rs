@@ -2,14 +2,14 @@
 
 use super::folder::{RunFolderError, open_read_only, write_json};
 use super::spec::CorrelationSpec;
-use crate::checkpoint;
-use crate::engine::cpu::{CpuOptions, Mlp};
+use crate::engine::device::Device;
+use crate::probe::model::{self, OpenError};
 use crate::probe::transition::Timeline;
 use crate::probe::{
     Evaluation, KnownSupport, Monomials, ProbeError, Request, Sampling, Statistic, timeline_of,
 };
 use crate::task::BooleanTask;
-use crate::train::group::Metric;
+use crate::train::member::Metric;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,9 @@ pub enum TimelineError {
     /// The probe.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Open(#[from] OpenError),
 }
 
 /// The file: what was asked and what was found.
@@ -51,7 +54,8 @@ pub fn measure(
     spec: &CorrelationSpec,
     task: &BooleanTask,
     seed: u64,
-    options: CpuOptions,
+    device: &Device,
+    threads: usize,
 ) -> Result<Timeline, TimelineError> {
     let view = open_read_only(folder)?;
     let metrics: Vec<Metric> = view.read_metrics()?;
@@ -78,8 +82,11 @@ pub fn measure(
         .map(|m| Evaluation { step: m.step, samples: Some(m.samples), accuracy: m.accuracy })
         .collect();
     let mut failed = None;
-    let loaded = checkpoints.into_iter().map_while(|(step, path)| match checkpoint::load(&path) {
-        Ok(read) => Some((step, path.display().to_string(), Mlp::new(&read.params, options))),
+    let load = |path: &Path| -> Result<_, TimelineError> {
+        Ok(model::open(path, Some(task.d()), device, threads)?.0)
+    };
+    let loaded = checkpoints.into_iter().map_while(|(step, path)| match load(&path) {
+        Ok(model) => Some((step, path.display().to_string(), model)),
         Err(error) => {
             failed = Some(error);
             None
@@ -87,7 +94,7 @@ pub fn measure(
     });
     let timeline = timeline_of(loaded, &monomials, Some(task), &request, &evaluations)?;
     if let Some(error) = failed {
-        return Err(RunFolderError::Checkpoint(error).into());
+        return Err(error);
     }
     let kept = Kept {
         samples: spec.samples,

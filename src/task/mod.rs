@@ -2,5 +2,6 @@
 
 pub mod boolean;
 pub mod pcfg;
+pub mod sequence;
 
 pub use boolean::{BooleanTask, Samples, TaskError};

@@ -1,6 +1,11 @@
-//! Training: learning-rate schedules, checkpoint policy and the loop that trains a group of models side by side.
+//! Training: learning-rate schedules, checkpoint policy and the loop that trains a group of models side by side, on any
+//! engine.
 
 pub mod checkpointing;
 pub mod group;
+pub mod member;
+pub mod mlp_cpu;
+pub mod mlp_gpu;
 pub mod rate;
+pub mod sequences;
 pub mod settings;

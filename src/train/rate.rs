@@ -9,6 +9,11 @@ pub enum RateSchedule {
     /// The same rate throughout.
     #[default]
     Constant,
+    /// Linear warmup from 0, then the same rate.
+    ConstantWithWarmup {
+        /// Fraction of all steps spent on the warmup.
+        warmup: f64,
+    },
     /// Linear warmup from 0, then linear decay to 0.
     Linear {
         /// Fraction of all steps spent on the warmup.
@@ -28,6 +33,7 @@ impl RateSchedule {
     pub fn rate(self, peak: f64, step: u64, total: u64) -> f32 {
         let (warmup, decay): (f64, fn(f64) -> f64) = match self {
             Self::Constant => return peak as f32,
+            Self::ConstantWithWarmup { warmup } => (warmup, |_| 1.0),
             Self::Linear { warmup } => (warmup, |p| 1.0 - p),
             Self::Cosine { warmup } => (warmup, |p| 0.5 * (1.0 + (std::f64::consts::PI * p).cos())),
         };
@@ -45,7 +51,9 @@ impl RateSchedule {
     pub fn warmup(self) -> f64 {
         match self {
             Self::Constant => 0.0,
-            Self::Linear { warmup } | Self::Cosine { warmup } => warmup,
+            Self::ConstantWithWarmup { warmup } | Self::Linear { warmup } | Self::Cosine { warmup } => {
+                warmup
+            }
         }
     }
 }

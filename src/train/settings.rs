@@ -2,6 +2,8 @@
 
 use super::checkpointing::CheckpointPolicy;
 use super::rate::RateSchedule;
+use crate::engine::transformer::AdamSettings;
+use crate::model::transformer::TransformerConfig;
 use crate::model::{Loss, MlpInit, MlpShape};
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +13,10 @@ use serde::{Deserialize, Serialize};
 pub struct Training {
     /// Label in the report.
     pub label: String,
-    /// Layer sizes.
-    pub shape: MlpShape,
-    /// First weights.
-    pub init: MlpInit,
+    /// What is trained, and how it is updated.
+    pub model: Model,
+    /// Accuracy of guessing.
+    pub chance: f64,
     /// Samples per step.
     pub batch: usize,
     /// Steps.
@@ -23,10 +25,6 @@ pub struct Training {
     pub learning_rate: f64,
     /// Its schedule.
     pub schedule: RateSchedule,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Loss.
-    pub loss: Loss,
     /// Steps between evaluations.
     pub evaluate_every: u64,
     /// Checkpoint policy.
@@ -34,6 +32,62 @@ pub struct Training {
     /// Early stop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopRule>,
+}
+
+/// A model and its optimiser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Model {
+    /// An MLP, trained by SGD.
+    Mlp(MlpTraining),
+    /// A transformer, trained by Adam on the cross-entropy.
+    Transformer(TransformerTraining),
+}
+
+/// An MLP and how it is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MlpTraining {
+    /// Layer sizes.
+    pub shape: MlpShape,
+    /// First weights.
+    pub init: MlpInit,
+    /// Weight decay, as in `torch.optim.SGD`.
+    pub weight_decay: f64,
+    /// What is minimised.
+    pub loss: Loss,
+}
+
+/// A transformer and how it is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransformerTraining {
+    /// Sizes and choices.
+    pub config: TransformerConfig,
+    /// The optimiser.
+    pub adam: AdamSettings,
+}
+
+impl Training {
+    /// The settings of an MLP.
+    ///
+    /// # Panics
+    /// If it is another model: groups are of one kind.
+    pub fn mlp(&self) -> &MlpTraining {
+        match &self.model {
+            Model::Mlp(mlp) => mlp,
+            Model::Transformer(_) => unreachable!("a group of MLPs has no transformer"),
+        }
+    }
+
+    /// The settings of a transformer.
+    ///
+    /// # Panics
+    /// If it is another model: groups are of one kind.
+    pub fn transformer(&self) -> &TransformerTraining {
+        match &self.model {
+            Model::Transformer(transformer) => transformer,
+            Model::Mlp(_) => unreachable!("a group of transformers has no MLP"),
+        }
+    }
 }
 
 /// Stop once the accuracy has held a level over a number of evaluations.

@@ -3,7 +3,8 @@
 use super::Usage;
 use crate::checkpoint;
 use crate::model::MlpParams;
-use crate::probe::Evaluation;
+use crate::engine::device::Device;
+use crate::probe::{Evaluation, LogitModel, model};
 use crate::run::folder::{RunFolderError, RunView, open_read_only};
 use crate::task::BooleanTask;
 use crate::task::boolean::Support;
@@ -132,4 +133,14 @@ fn evaluations_in(run: &RunView) -> Result<Vec<Evaluation>> {
 pub(in crate::cli) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
     let read = checkpoint::load(path)?;
     Ok((read.params, read.metadata.step.or_else(|| step_in_name(path))))
+}
+
+/// A checkpoint of any kind that reads d signs, and its step.
+pub(in crate::cli) fn open(
+    path: &Path,
+    d: Option<usize>,
+    device: &Device,
+) -> Result<(Box<dyn LogitModel>, Option<u64>)> {
+    let (model, step) = model::open(path, d, device, rayon::current_num_threads())?;
+    Ok((model, step.or_else(|| step_in_name(path))))
 }

@@ -135,6 +135,7 @@ pub(super) fn run(
         eprintln!("ordinary SGD, d = {d}, k = {k}");
         let progress = Progress::new((plan.students.len() + 1) * plan.seeds.len());
         let options = Options {
+            device: crate::engine::device::Device::Cpu,
             out: PathBuf::from(out),
             existing,
             threads: rayon::current_num_threads(),
@@ -245,7 +246,8 @@ mod tests {
     fn the_built_in_spec_resolves() {
         let grid = SgdGrid { ks: vec![3], ds: vec![16], seeds: vec![1, 2], steps: 100, teacher_steps: 200 };
         let plan = plan(&grid, 16, 3).unwrap();
-        assert_eq!((plan.task.d, plan.task.k, plan.seeds.len(), plan.students.len()), (16, 3, 2, 4));
+        let task = plan.task.boolean().unwrap();
+        assert_eq!((task.d, task.k, plan.seeds.len(), plan.students.len()), (16, 3, 2, 4));
         assert!(super::plan(&grid, 2, 3).unwrap_err().to_string().contains("k = 3"));
     }
 

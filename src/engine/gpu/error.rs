@@ -80,7 +80,7 @@ pub enum GpuError {
         seconds: u64,
     },
     /// More than the adapter's limits allow.
-    #[error("{what} needs {needed} bytes in one buffer, but {adapter} allows {allowed}")]
+    #[error("{what}: {needed} bytes in one buffer are needed, but {adapter} allows {allowed}; a hardware GPU or --device cpu may do")]
     TooLarge {
         /// What is too large.
         what: String,

@@ -304,18 +304,22 @@ impl GpuGroup {
         logits::logits(&self.context, &self.layout, &self.params, members, samples)
     }
 
-    /// Accuracy of every member on labelled samples.
+    /// Accuracy of members `members` on labelled samples.
     ///
     /// # Errors
-    /// If the samples have no labels or another d, or memory is out.
-    pub fn accuracies(&self, samples: &GpuSamples) -> Result<Vec<f64>, GpuError> {
+    /// If there are no such members, the samples have no labels or another d, or memory is out.
+    pub fn accuracies(
+        &self,
+        members: std::ops::Range<usize>,
+        samples: &GpuSamples,
+    ) -> Result<Vec<f64>, GpuError> {
         // All logits of a large group at once would not fit one buffer.
         let row = (samples.count * self.layout.shape.classes).max(1) as u64;
         let room =
             (self.context.limits().max_storage_buffer_binding_size.min(256 << 20) / 4 / row).max(1) as usize;
-        let mut all = Vec::with_capacity(self.members);
-        for first in (0..self.members).step_by(room) {
-            let last = (first + room).min(self.members);
+        let mut all = Vec::with_capacity(members.len());
+        for first in members.clone().step_by(room) {
+            let last = (first + room).min(members.end);
             let logits = self.logits(first..last, samples)?;
             let right = logits::right_answers(&self.context, samples, &logits)?;
             all.extend(right.iter().map(|&r| f64::from(r) / samples.count as f64));

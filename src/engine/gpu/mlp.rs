@@ -32,7 +32,12 @@ impl GpuMlp {
     }
 
     /// The group of one behind it.
-    pub fn group(&mut self) -> &mut GpuGroup {
+    pub fn group(&self) -> &GpuGroup {
+        &self.group
+    }
+
+    /// The group of one behind it, to train.
+    pub fn group_mut(&mut self) -> &mut GpuGroup {
         &mut self.group
     }
 
@@ -94,6 +99,6 @@ impl GpuMlp {
     /// If the samples have no labels or another d, or the device fails.
     pub fn accuracy(&self, samples: &Samples) -> Result<f64, GpuError> {
         let samples = GpuSamples::upload(self.group.context(), samples)?;
-        Ok(self.group.accuracies(&samples)?[0])
+        Ok(self.group.accuracies(0..1, &samples)?[0])
     }
 }

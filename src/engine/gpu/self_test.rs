@@ -163,10 +163,10 @@ fn train(context: &SharedContext, shape: &MlpShape, batch: usize, steps: usize, 
     let (got, seconds) = {
         let mut gpu = GpuMlp::new(context, &params)?;
         // Where workgroup memory is too small for the width, the fallback is what is tested.
-        let _ = gpu.group().force(Some(path));
+        let _ = gpu.group_mut().force(Some(path));
         let mut seconds = 0.0;
         for _ in 0..2 {
-            gpu.group().set(0, &params)?;
+            gpu.group_mut().set(0, &params)?;
             let started = Instant::now();
             gpu.train(&steps_of)?;
             seconds = started.elapsed().as_secs_f64().max(1e-9);

@@ -71,7 +71,26 @@ impl GpuTargets {
         Ok(Self { loss, width, count: targets.len() / width, values })
     }
 
-    /// Targets of samples `first .. first + count` from the logits of model `model`.
+    /// Targets of samples `range` from their labels.
+    ///
+    /// # Errors
+    /// If the samples have no labels or memory is out.
+    pub fn from_labels(
+        context: &GpuContext,
+        samples: &GpuSamples,
+        range: std::ops::Range<usize>,
+        loss: Loss,
+        classes: usize,
+    ) -> Result<Self, GpuError> {
+        // All weight on the labels: what the logits are does not matter.
+        let values = context.storage("no logits", (samples.count * classes) as u64)?;
+        let logits = GpuLogits { models: 1, samples: samples.count, classes, values };
+        let batch = range.len().max(1);
+        let spec = TargetSpec { loss, temperature: 0.0, label_mix: &[1.0], batch };
+        Self::from_teacher(context, samples, &logits, range, &spec)
+    }
+
+    /// Targets of samples `range` from a teacher's logits on all of `samples`.
     ///
     /// # Errors
     /// If the samples have no labels, the logits are of other samples, or memory is out.

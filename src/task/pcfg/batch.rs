@@ -57,6 +57,8 @@ impl Examples {
 pub enum Role {
     /// Training.
     Training,
+    /// Training of a student, on other sentences than its teacher's.
+    Student,
     /// Held-out sentences.
     Evaluation,
 }
@@ -66,6 +68,7 @@ impl Role {
     pub fn sentences(self) -> Stream {
         match self {
             Self::Training => Stream::new(Purpose::Data, 0),
+            Self::Student => Stream::new(Purpose::Data, 1),
             Self::Evaluation => Stream::new(Purpose::Evaluation, 0),
         }
     }
@@ -77,6 +80,7 @@ impl Role {
             match self {
                 Self::Training => 0,
                 Self::Evaluation => 1,
+                Self::Student => 2,
             },
         )
     }

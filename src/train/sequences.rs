@@ -1,0 +1,271 @@
+//! Transformers on token sequences, on either engine.
+
+use super::group::Engine;
+use super::member::{AnyError, Evaluation, Member, Segment, Supervision, TrainError, View};
+use crate::checkpoint::TransformerState;
+use crate::distill::target;
+use crate::distill::teacher::{TeacherCheckpoint, TransformerPool};
+use crate::engine::device::Device;
+use crate::engine::transformer::Transformer;
+use crate::model::Loss;
+use crate::task::pcfg::PredictionBatch;
+use crate::task::sequence::SequenceTask;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// What the members of one seed share.
+pub struct SequenceLane {
+    /// Training sequences.
+    pub task: Arc<dyn SequenceTask>,
+    /// Longest sequence every model of the lane can take.
+    pub positions: usize,
+    /// Number of logits.
+    pub vocab: usize,
+    /// Held-out sequences.
+    pub evaluation: Vec<PredictionBatch>,
+    /// Checkpoints that schedules name by their place here.
+    pub teacher: Vec<TeacherCheckpoint>,
+}
+
+/// Sequences per chunk, about.
+const CHUNK: u64 = 2048;
+
+/// A model of a group.
+struct Model {
+    transformer: Transformer,
+    lane: usize,
+    /// Keys the dropout masks; none without dropout.
+    dropout: Option<u64>,
+}
+
+/// The transformers of a group.
+pub struct Sequences {
+    lanes: Vec<SequenceLane>,
+    teachers: Vec<TransformerPool>,
+    models: Vec<Model>,
+    /// On a GPU models take turns; on the CPU they train in parallel.
+    parallel: bool,
+}
+
+/// What a model of a group starts from.
+pub struct Start<'a> {
+    /// Parameters and optimiser.
+    pub state: &'a TransformerState,
+    /// Lane.
+    pub lane: usize,
+    /// Seed of the dropout masks.
+    pub seed: u64,
+    /// Threads it may use on the CPU.
+    pub threads: usize,
+}
+
+impl Sequences {
+    /// Models on a device; teachers may use `threads` in all.
+    ///
+    /// # Errors
+    /// If a model does not fit.
+    pub fn new(
+        device: &Device,
+        lanes: Vec<SequenceLane>,
+        starts: &[Start],
+        threads: usize,
+    ) -> Result<Self, TrainError> {
+        let mut models = Vec::new();
+        for start in starts {
+            let transformer =
+                Transformer::new(start.state, device, start.threads).map_err(TrainError::Model)?;
+            let rates = start.state.params.config.dropout;
+            let drops = [rates.embedding, rates.attention, rates.residual].iter().any(|p| *p > 0.0);
+            models.push(Model { transformer, lane: start.lane, dropout: drops.then_some(start.seed) });
+        }
+        let teachers = lanes
+            .iter()
+            .map(|lane| TransformerPool::new(lane.teacher.clone(), lane.vocab, device.clone(), threads))
+            .collect();
+        let parallel = matches!(device, Device::Cpu);
+        Ok(Self { lanes, teachers, models, parallel })
+    }
+
+    /// Which code computes model `member`, for people.
+    pub fn path(&self, member: usize) -> String {
+        self.models[member].transformer.path()
+    }
+}
+
+impl Engine for Sequences {
+    type Params = TransformerState;
+
+    fn chunk_samples(&self) -> u64 {
+        CHUNK
+    }
+
+    fn advance(
+        &mut self,
+        members: &mut [Member<TransformerState>],
+        start: u64,
+        end: u64,
+    ) -> Result<(), TrainError> {
+        let here = |m: &Member<TransformerState>| m.active() && m.state.step == start;
+        let mut chunks: Vec<Option<Chunk>> = Vec::new();
+        for (i, (lane, teacher)) in self.lanes.iter().zip(&self.teachers).enumerate() {
+            let mine = || members.iter().filter(|m| here(m) && m.lane == i);
+            let Some(longest) = mine().map(|m| m.training.steps).max() else {
+                chunks.push(None);
+                continue;
+            };
+            let batch = mine().next().map_or(1, |m| m.training.batch);
+            let batches = (start..longest.min(end))
+                .into_par_iter()
+                .map(|step| lane.task.batch(step * batch as u64, batch, lane.positions))
+                .collect::<Result<_, _>>()
+                .map_err(|e| TrainError::Model(e.into()))?;
+            let vocab = lane.vocab;
+            chunks.push(Some(Chunk { start, teacher, batches, vocab, logits: Mutex::default() }));
+        }
+        // The checkpoints known to be needed first, with all threads on them; a schedule that switches inside the chunk asks for
+        // its next one when it gets there.
+        for member in members.iter().filter(|m| here(m)) {
+            if let (Some(checkpoint), Some(chunk)) = (member.checkpoint(), &chunks[member.lane]) {
+                let steps = member.known_until(end) - start;
+                chunk.prepare(checkpoint, steps as usize)?;
+            }
+        }
+        let lanes = &self.lanes;
+        let work = |(member, model): (&mut Member<TransformerState>, &mut Model)| {
+            let chunk = chunks[model.lane].as_ref().expect("a lane with a member has a chunk");
+            while let Some(segment) = member.next(end) {
+                let loss_sum = chunk.train(member, model, &segment)?;
+                let evaluation = &lanes[model.lane].evaluation;
+                let mut view = SequenceView { transformer: &mut model.transformer, evaluation };
+                member.after(&segment, loss_sum, &mut view)?;
+            }
+            Ok(())
+        };
+        if self.parallel {
+            members.par_iter_mut().zip(&mut self.models).filter(|(m, _)| here(m)).try_for_each(work)
+        } else {
+            members.iter_mut().zip(&mut self.models).filter(|(m, _)| here(m)).try_for_each(work)
+        }
+    }
+
+    fn view(&mut self, member: usize) -> Box<dyn View<TransformerState> + '_> {
+        let Model { transformer, lane, .. } = &mut self.models[member];
+        Box::new(SequenceView { transformer, evaluation: &self.lanes[*lane].evaluation })
+    }
+}
+
+struct SequenceView<'a> {
+    transformer: &'a mut Transformer,
+    evaluation: &'a [PredictionBatch],
+}
+
+impl View<TransformerState> for SequenceView<'_> {
+    fn evaluate(&mut self) -> Result<Evaluation, TrainError> {
+        evaluate(self.transformer, self.evaluation).map_err(TrainError::Model)
+    }
+
+    fn params(&mut self) -> Result<TransformerState, TrainError> {
+        self.transformer.state().map_err(TrainError::Model)
+    }
+}
+
+/// Accuracy and mean cross-entropy (nats) over all reads. Of equal logits the lowest token counts, and a row with a NaN is never
+/// right.
+///
+/// # Errors
+/// If a batch does not fit the model, or the device fails.
+pub fn evaluate(model: &Transformer, batches: &[PredictionBatch]) -> Result<Evaluation, AnyError> {
+    let vocab = model.config().vocab;
+    let (mut right, mut reads, mut loss) = (0usize, 0usize, 0.0f64);
+    for batch in batches.iter().filter(|b| !b.reads.is_empty()) {
+        let logits = model.logits(&batch.token_batch(), &batch.reads)?;
+        for (row, &label) in logits.chunks_exact(vocab).zip(&batch.labels) {
+            let mut best = 0;
+            for (i, z) in row.iter().enumerate() {
+                if *z > row[best] {
+                    best = i;
+                }
+            }
+            let whole = !row.iter().any(|z| z.is_nan());
+            right += usize::from(whole && best == label as usize);
+            let peak = f64::from(row[best]);
+            let total: f64 = row.iter().map(|z| (f64::from(*z) - peak).exp()).sum();
+            loss += total.ln() + peak - f64::from(row[label as usize]);
+        }
+        reads += batch.labels.len();
+    }
+    Ok(Evaluation { accuracy: right as f64 / reads as f64, loss: Some(loss / reads as f64) })
+}
+
+/// Logits of one checkpoint on one step's batch: empty until whoever holds the lock has computed them.
+type Slot = Arc<Mutex<Option<Arc<Vec<f32>>>>>;
+
+/// One lane's batches, and the logits of teacher checkpoints on them, each computed once.
+struct Chunk<'a> {
+    start: u64,
+    teacher: &'a TransformerPool,
+    batches: Vec<PredictionBatch>,
+    vocab: usize,
+    logits: Mutex<HashMap<(usize, usize), Slot>>,
+}
+
+impl Chunk<'_> {
+    /// Logits of a checkpoint on the first `steps` batches.
+    fn prepare(&self, checkpoint: usize, steps: usize) -> Result<(), TrainError> {
+        let steps = steps.min(self.batches.len());
+        (0..steps).into_par_iter().try_for_each(|at| self.logits(checkpoint, at).map(|_| ()))
+    }
+
+    fn logits(&self, checkpoint: usize, at: usize) -> Result<Arc<Vec<f32>>, TrainError> {
+        let key = (checkpoint, at);
+        let slot = self.logits.lock().expect("holders do not panic").entry(key).or_default().clone();
+        let mut slot = slot.lock().expect("holders do not panic");
+        if let Some(logits) = &*slot {
+            return Ok(logits.clone());
+        }
+        let batch = &self.batches[at];
+        let logits = self.teacher.logits(checkpoint, &batch.token_batch(), &batch.reads);
+        let logits = Arc::new(logits.map_err(TrainError::Model)?);
+        *slot = Some(logits.clone());
+        Ok(logits)
+    }
+
+    /// Trains a model on a segment; returns the sum over steps of batch x mean loss at the reads.
+    fn train(
+        &self,
+        member: &Member<TransformerState>,
+        model: &mut Model,
+        segment: &Segment,
+    ) -> Result<f64, TrainError> {
+        let adam = &member.training.transformer().adam;
+        let mut loss_sum = 0.0;
+        for (i, step) in (segment.step..segment.next).enumerate() {
+            let at = (step - self.start) as usize;
+            let batch = &self.batches[at];
+            if batch.reads.is_empty() {
+                // Chance selected nothing: there is no loss and no step.
+                continue;
+            }
+            let targets = match (&member.supervision, &segment.follows) {
+                (Supervision::Teacher { temperature, label_mix, .. }, Some(follows)) => {
+                    let logits = self.logits(follows.checkpoint, at)?;
+                    let mix = label_mix.at(step);
+                    let loss = Loss::CrossEntropy;
+                    target::from_teacher(loss, self.vocab, &batch.labels, &logits, *temperature, |_| mix)
+                }
+                _ => batch.one_hot(self.vocab),
+            };
+            let micro = [(batch.token_batch(), &batch.reads[..], &targets[..])];
+            let outcome = model
+                .transformer
+                .train_step(&micro, segment.rates[i], adam, model.dropout)
+                .map_err(TrainError::Model)?;
+            loss_sum += outcome.loss_sum / outcome.reads as f64 * batch.sequences as f64;
+            if !loss_sum.is_finite() {
+                break;
+            }
+        }
+        Ok(loss_sum)
+    }
+}

@@ -1,0 +1,151 @@
+//! `curricle run --device gpu:..` on every adapter of this machine: the same spec and run folders as on the CPU.
+//!
+//! `CURRICLE_EXPECT_ADAPTERS` as in tests/gpu.rs.
+
+mod harness;
+
+use harness::{Bench, assert_code, assert_same, curricle, error, fingerprint};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs a test on every adapter, one at a time.
+fn everywhere(test: fn(&str)) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let listing: Value = serde_json::from_slice(&curricle(&["devices", "--json"]).stdout).unwrap();
+    let devices: Vec<String> = listing["adapters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["backend_device"].as_str().unwrap().to_owned())
+        .collect();
+    let expected = std::env::var("CURRICLE_EXPECT_ADAPTERS").unwrap_or_default();
+    for backend in expected.split(',').map(str::trim).filter(|b| !b.is_empty()) {
+        assert!(devices.iter().any(|d| d.contains(backend)), "no {backend} adapter among {devices:?}");
+    }
+    devices.iter().for_each(|device| test(device));
+}
+
+fn run_info(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path.join("run.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_same_spec_runs_and_resumes_to_the_same_bits() {
+    everywhere(|device| {
+        let bench = Bench::new();
+        assert_code(&bench.run("whole", &["--device", device]), 0);
+        for (run, last) in [("teacher/seed-3", 1500), ("saturation/seed-5", 800)] {
+            let folder = bench.out("whole/tiny").join(run);
+            assert!(folder.join(format!("checkpoints/step-{last:012}.safetensors")).exists());
+            assert!(run_info(&folder)["device"].as_str().unwrap().starts_with("gpu"));
+        }
+        // One seed alone follows the same trajectory as beside another one.
+        assert_code(&bench.run("alone", &["--device", device, "--seeds", "3"]), 0);
+        let alone = fingerprint(&bench.out("alone/tiny"));
+        let both = fingerprint(&bench.out("whole/tiny"));
+        assert!(alone.len() > 20 && alone.iter().all(|file| both.contains(file)), "{device}");
+        // Killed at any moment.
+        let mut kills = 0;
+        for delay in [300, 700, 1100, 1500] {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_curricle"))
+                .args(bench.command("cut", &["--device", device, "--resume", "--save-every", "0"]))
+                .stderr(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(Duration::from_millis(delay));
+            kills += i32::from(child.try_wait().unwrap().is_none());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(kills > 0, "no run was killed in the middle");
+        assert_code(&bench.run("cut", &["--device", device, "--resume"]), 0);
+        assert_same(&bench.out("whole/tiny"), &bench.out("cut/tiny"));
+    });
+}
+
+#[test]
+fn both_engines_agree_and_a_run_may_change_engines() {
+    everywhere(|device| {
+        let bench = Bench::new();
+        // Long enough to be interrupted on the CPU, and taken up on the GPU.
+        let long = ["--seeds", "3", "--set", "arms={}", "--set", "teacher.steps=40000", "--save-every", "0"];
+        let on = |device| [&long[..], &["--device", device]].concat();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_curricle"))
+            .args(bench.command("mixed", &on("cpu")))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let folder = bench.out("mixed/tiny/teacher/seed-3");
+        for _ in 0..600 {
+            if folder.join("resume.safetensors").exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_ne!(run_info(&folder)["status"], "finished", "the run ended before it was killed");
+        let output = bench.run("mixed", &[&on(device)[..], &["--resume"]].concat());
+        assert_code(&output, 0);
+        assert!(error(&output).contains("were done by cpu"), "{}", error(&output));
+        let info = run_info(&folder);
+        assert!(info["earlier_devices"][0]["device"].as_str().unwrap().starts_with("cpu"), "{info}");
+        assert!(info["device"].as_str().unwrap().starts_with("gpu"), "{info}");
+        // The first steps on either engine, students under teachers included, are the same up to rounding.
+        for (out, device) in [("cpu", "cpu"), ("gpu", device)] {
+            let short = ["--seeds", "3", "--set", "teacher.steps=200", "--set", "student.steps=100"];
+            assert_code(&bench.run(out, &[&short[..], &["--device", device]].concat()), 0);
+        }
+        for run in ["teacher", "ce", "progressive", "two", "saturation"] {
+            let file = format!("tiny/{run}/seed-3/checkpoints/step-000000000100.safetensors");
+            let load = |out: &str| curricle::checkpoint::load(&bench.out(out).join(&file)).unwrap().params;
+            let (cpu, gpu) = (load("cpu"), load("gpu"));
+            for (a, b) in cpu.layers.iter().zip(&gpu.layers) {
+                let off = (&a.weight - &b.weight).iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                assert!(off < 2e-3, "{device} {run}: weights differ by {off}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_said() {
+    everywhere(|device| {
+        let bench = Bench::new();
+        // 640 MB of parameters: more than a software adapter binds, and one step where it does fit.
+        let wide = ["--set", "teacher.hidden=[10000000]", "--set", "teacher.steps=1", "--set", "arms={}"];
+        let output = bench.run("runs", &[&wide[..], &["--seeds", "3", "--device", device]].concat());
+        let said = error(&output);
+        assert!(output.status.success() || said.contains("bytes in one buffer"), "{device}: {said}");
+        assert!(output.status.success() || output.status.code() == Some(1), "{device}: {said}");
+    });
+    let bench = Bench::new();
+    let output = bench.run("runs", &["--device", "gpu:no-such-adapter"]);
+    assert_code(&output, 2);
+    assert!(error(&output).contains("no-such-adapter"), "{}", error(&output));
+    assert!(!bench.out("runs").exists());
+}
+
+#[test]
+fn the_quick_experiment_passes_its_claims() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !String::from_utf8_lossy(&curricle(&["devices"]).stdout).contains("llvmpipe") {
+        // Where CI expects it, the tests above fail.
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/parity-mlp/quick.toml");
+    let (spec, out) = (spec.display().to_string(), folder.path().display().to_string());
+    let output =
+        curricle(&["run", &spec, "--device", "gpu:llvmpipe", "--seeds", "1", "--out", &out, "--json"]);
+    assert_code(&output, 0);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let claims = summary["claims"].as_array().unwrap();
+    assert!(claims.len() >= 5 && claims.iter().all(|c| c["verdict"] == "PASS"), "{claims:?}");
+}
