@@ -21,9 +21,7 @@ pub mod tensors;
 pub mod transformer;
 
 pub use error::CheckpointError;
-pub use kept::{
-    AnyCheckpoint, Kept, Model, TransformerCheckpoint, TransformerState, load_any, load_transformer,
-};
+pub use kept::{AnyCheckpoint, Kept, Model, TransformerState, load_any};
 pub use tensors::Format;
 
 use crate::model::mlp::{MlpParams, MlpShape};

@@ -122,7 +122,7 @@ impl TransformerPool {
             return Ok(copies);
         }
         let path = &self.checkpoints[index].path;
-        let state = TransformerState::new(checkpoint::load_transformer(path)?.params);
+        let state = TransformerState::new(checkpoint::transformer::load(path)?.params);
         let found = state.params.config.vocab;
         if found != self.vocab {
             let text = format!("{}: the teacher has {found} tokens, the student {}", path.display(), self.vocab);

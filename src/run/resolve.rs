@@ -275,7 +275,7 @@ impl Catalogue {
                     let read = checkpoint::load(path)?;
                     checkpoint::expect_shape(&read.params, path, shape.d, shape.classes, None)?;
                 }
-                Model::Transformer(_) => drop(checkpoint::load_transformer(path)?),
+                Model::Transformer(_) => drop(checkpoint::transformer::load(path)?),
             }
         }
         let mut places = vec![0; teacher.checkpoints.len()];

@@ -38,7 +38,8 @@ pub(in crate::cli) struct Run {
 pub(in crate::cli) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
     let (mut sources, mut runs) = (Vec::new(), Vec::new());
     for path in paths {
-        if path.is_dir() {
+        // A folder of Hugging Face is one model; other folders are runs.
+        if path.is_dir() && !checkpoint::transformer::is_transformer(path) {
             let task = task_of(path)?;
             let view = open_read_only(path).map_err(|e| match e {
                 RunFolderError::NotARun { .. } => Usage(e.to_string()).into(),
