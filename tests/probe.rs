@@ -73,7 +73,7 @@ fn ngram_measures_equal_those_of_python() {
 fn a_run_folder_brings_its_grammar_and_steps() {
     let root = tempfile::tempdir().unwrap();
     let state = TransformerState::new(transformer::load(&golden()).unwrap().params);
-    let mut run = RunFolder::create_or_open(root.path(), "e", "teacher", 0).unwrap();
+    let run = RunFolder::create_or_open(root.path(), "e", "teacher", 0).unwrap();
     run.write_spec("[task]\nkind = \"pcfg\"\ngrammar = \"cfg3b\"\nstart = \"15\"\n").unwrap();
     for step in [100, 200] {
         run.save_checkpoint(step, &state, &Metadata::default()).unwrap();
