@@ -1,5 +1,7 @@
 //! `curricle probe` on a model that Python made (goldens/make_ngram.py).
 
+use curricle::checkpoint::{Metadata, TransformerState, transformer};
+use curricle::run::folder::RunFolder;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -65,6 +67,30 @@ fn ngram_measures_equal_those_of_python() {
         }
     }
     assert_eq!(found["reference"]["ngrams"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_run_folder_brings_its_grammar_and_steps() {
+    let root = tempfile::tempdir().unwrap();
+    let state = TransformerState::new(transformer::load(&golden()).unwrap().params);
+    let run = RunFolder::create_or_open(root.path(), "e", "teacher", 0).unwrap();
+    run.write_spec("[task]\nkind = \"pcfg\"\ngrammar = \"cfg3b\"\nstart = \"15\"\n").unwrap();
+    for step in [100, 200] {
+        run.save_checkpoint(step, &state, &Metadata::default()).unwrap();
+    }
+    let folder = run.path().to_path_buf();
+    drop(run);
+    let few = ["--sentences", "2", "--every", "10", "--sizes", "3"];
+    let found = json(&[&["ngram", folder.to_str().unwrap()], &few[..]].concat());
+    assert_eq!((&found["grammar"], &found["start"]), (&Value::from("cfg3b"), &Value::from("15")));
+    let checkpoints = found["checkpoints"].as_array().unwrap();
+    assert_eq!(checkpoints.iter().map(|c| c["step"].as_u64().unwrap()).collect::<Vec<_>>(), [100, 200]);
+    assert_eq!(checkpoints[0]["ngrams"], checkpoints[1]["ngrams"]);
+    let file = folder.join("checkpoints/step-000000000200.safetensors");
+    let single = json(&[&["ngram", file.to_str().unwrap(), "--no-reference"], &few[..]].concat());
+    assert_eq!(single["start"], "15");
+    assert_eq!(single["reference"], Value::Null);
+    assert_eq!(single["checkpoints"][0]["ngrams"], checkpoints[0]["ngrams"]);
 }
 
 #[test]

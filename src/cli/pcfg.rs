@@ -5,9 +5,9 @@ mod sentences;
 mod statistics;
 
 use super::Usage;
+use crate::run::task::load_grammar;
 use crate::task::pcfg::Grammar;
 use anyhow::Result;
-use std::path::Path;
 
 /// Sentences of a probabilistic context-free grammar: samples, trees, exact statistics, parses, and the best that masked
 /// prediction can do.
@@ -40,9 +40,6 @@ pub(super) struct GrammarArgs {
     pub start: Option<String>,
 }
 
-/// Longest sentence an exact computation on a recursive grammar considers by default.
-pub(super) const MOST_TOKENS: usize = 2000;
-
 impl GrammarArgs {
     /// Loads and checks the grammar.
     ///
@@ -50,17 +47,7 @@ impl GrammarArgs {
     /// [`Usage`] with the file, the line and the reason.
     pub fn load(&self) -> Result<Grammar> {
         let usage = |text: String| anyhow::Error::from(Usage(text));
-        let path = Path::new(&self.grammar);
-        let grammar = if crate::task::pcfg::NAMES.contains(&self.grammar.as_str()) {
-            Grammar::builtin(&self.grammar).map_err(|e| usage(format!("--grammar {}: {e}", self.grammar)))?
-        } else if path.exists() {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| usage(format!("--grammar: cannot read {}: {e}", path.display())))?;
-            Grammar::parse(&text).map_err(|e| usage(format!("{}: {e}", path.display())))?
-        } else {
-            let error = Grammar::builtin(&self.grammar).map_or_else(|e| e.to_string(), |_| String::new());
-            return Err(usage(format!("--grammar: {error}")));
-        };
+        let grammar = load_grammar(&self.grammar).map_err(|e| usage(format!("--grammar: {e}")))?;
         match &self.start {
             None => Ok(grammar),
             Some(name) => grammar.with_start(name).map_err(|e| usage(format!("--start: {e}"))),

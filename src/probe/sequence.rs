@@ -1,6 +1,7 @@
 //! How probes see a sequence model.
 
 use super::ModelError;
+use crate::engine::cpu;
 use crate::engine::transformer::Transformer;
 use crate::model::transformer::{Family, TokenBatch, TransformerConfig};
 
@@ -28,11 +29,25 @@ impl SequenceModel for Transformer {
     }
 
     fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, ModelError> {
-        Ok(Transformer::logits(self, batch, reads)?)
+        Transformer::logits(self, batch, reads)
     }
 
     fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, ModelError> {
-        Ok(Transformer::hidden(self, batch, layer)?)
+        Transformer::hidden(self, batch, layer)
+    }
+}
+
+impl SequenceModel for cpu::Transformer {
+    fn config(&self) -> &TransformerConfig {
+        Self::config(self)
+    }
+
+    fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, ModelError> {
+        Ok(Self::logits(self, batch, reads)?)
+    }
+
+    fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, ModelError> {
+        Ok(Self::hidden(self, batch, layer)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `curricle pcfg sample`, `tree` and `parse`.
 
-use super::{GrammarArgs, MOST_TOKENS};
+use super::GrammarArgs;
 use crate::cli::{Usage, print, print_json};
 use crate::task::pcfg::Role;
 use crate::task::pcfg::chart::Plan;
@@ -139,6 +139,8 @@ fn nodes(grammar: &Grammar, tree: &Tree) -> Vec<Value> {
     tree.nodes().iter().map(node).collect()
 }
 
+/// Longest sentence that is parsed.
+const MOST_TOKENS: usize = 5000;
 /// Largest chart that is filled without asking: more would not fit an ordinary machine.
 const MOST_BYTES: usize = 4 << 30;
 
@@ -163,14 +165,17 @@ pub fn parse(args: &ParseArgs) -> Result<()> {
     };
     let sentences: Vec<Vec<u8>> = lines.iter().map(read).collect::<Result<_>>()?;
     let longest = sentences.iter().map(Vec::len).max().unwrap_or(0);
-    let limit = stats::longest(&grammar);
-    let plan = Plan::new(&grammar, limit.map_or(longest, |l| l.min(longest)));
-    if plan.chart_bytes() > MOST_BYTES {
-        let text = format!(
-            "a sentence of {longest} tokens is too long: parsing takes {} GiB",
-            plan.chart_bytes() >> 30
+    // Whatever is longer than the grammar's longest sentence is not derived: nothing to parse.
+    let most = stats::longest(&grammar).map_or(longest, |l| l.min(longest));
+    if most > MOST_TOKENS {
+        return Err(
+            Usage(format!("a sentence has {longest} tokens; at most {MOST_TOKENS} are parsed")).into()
         );
-        return Err(Usage(text).into());
+    }
+    let plan = Plan::new(&grammar, most);
+    if plan.chart_bytes() > MOST_BYTES {
+        let gib = plan.chart_bytes() >> 30;
+        return Err(Usage(format!("a sentence has {longest} tokens; parsing it would take {gib} GiB")).into());
     }
     let mut records = Vec::new();
     let mut shown = String::new();
@@ -208,9 +213,4 @@ pub fn parse(args: &ParseArgs) -> Result<()> {
         return print_json(&json!({"grammar": args.grammar.grammar, "start": start, "sentences": records}));
     }
     Ok(print(&shown)?)
-}
-
-/// The longest sentence exact computations should cover: all of a grammar without recursion.
-pub(super) fn longest(grammar: &Grammar) -> usize {
-    stats::longest(grammar).unwrap_or(MOST_TOKENS)
 }

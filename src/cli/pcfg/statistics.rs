@@ -40,7 +40,7 @@ pub fn stats(args: &StatsArgs) -> Result<()> {
         return Err(Usage("--count 0: at least one sample is needed".to_owned()).into());
     }
     let grammar = args.grammar.load()?;
-    let lengths = stats::length_distribution(&grammar, super::sentences::longest(&grammar));
+    let lengths = stats::length_distribution(&grammar, stats::covered(&grammar));
     let moments = stats::moments(&grammar);
     let rules = grammar.rules().len();
     let (uses, sampled) =

@@ -2,8 +2,8 @@
 
 use super::{blame, models};
 use crate::cli::pcfg::GrammarArgs;
-use crate::engine::device::{Device, DeviceChoice};
 use crate::cli::{Usage, open_device, print, print_json, threads};
+use crate::engine::device::{Device, DeviceChoice};
 use crate::probe::ngram::{self, MaskedModel, MaskedPredictor, NgramSummary, Positions, Spread};
 use crate::run::folder;
 use crate::task::pcfg::bayes::Bayes;
@@ -28,7 +28,7 @@ pub struct NgramArgs {
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
-    grammar: GrammarArgs,
+    grammar: models::ProbedGrammar,
     /// Lengths of the n-grams, from 2
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [2, 3, 4, 5])]
     pub sizes: Vec<usize>,
@@ -39,7 +39,7 @@ pub struct NgramArgs {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub every: Option<u32>,
     /// Held-out sentences to average over
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 40)]
     pub sentences: u64,
     /// Seed of the sentences
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -56,7 +56,8 @@ pub struct NgramArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Who computes: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or gpu:PART-OF-NAME
+    /// Who computes the models' outputs: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or
+    /// gpu:PART-OF-NAME
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
 }
@@ -66,16 +67,18 @@ pub struct NgramArgs {
 /// # Errors
 /// [`Usage`] for arguments that cannot be satisfied; checkpoints that cannot be read or do not compute.
 pub fn run(args: &NgramArgs) -> Result<()> {
-    let threads = threads(args.threads)?;
     let device = open_device(&args.device)?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, threads, &device))
+    let threads = threads(args.threads)?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, &device, threads))
 }
 
-fn run_here(args: &NgramArgs, threads: usize, device: &Device) -> Result<()> {
+fn run_here(args: &NgramArgs, device: &Device, threads: usize) -> Result<()> {
     if args.paths.is_empty() && args.no_reference {
         return Err(Usage("name at least one checkpoint".to_owned()).into());
     }
-    let grammar = args.grammar.load()?;
+    let sources = models::resolve(&args.paths)?;
+    let named = args.grammar.of(&sources)?;
+    let grammar = named.load()?;
     let sampler = Sampler::new(&grammar);
     let stream = Role::Evaluation.sentences();
     let sentences: Vec<Vec<u8>> =
@@ -94,8 +97,8 @@ fn run_here(args: &NgramArgs, threads: usize, device: &Device) -> Result<()> {
         true => None,
         false => Some(ngram::summarize(&measure(&Bayes::complete(&grammar), "the optimum")?)),
     };
-    for source in models::resolve(&args.paths)? {
-        let path = source.weights.display().to_string();
+    for source in &sources {
+        let path = source.path.display().to_string();
         let model = source.load(device, threads)?;
         let predictor = MaskedModel::new(&model, &grammar).map_err(|e| blame(e, &path))?;
         let measured = measure(&predictor, &path)?;
@@ -119,7 +122,7 @@ fn run_here(args: &NgramArgs, threads: usize, device: &Device) -> Result<()> {
             Positions::Given(list) => json!(list),
         };
         return print_json(&json!({
-            "grammar": args.grammar.grammar, "start": GrammarArgs::start_of(&grammar), "seed": args.seed,
+            "grammar": named.grammar, "start": GrammarArgs::start_of(&grammar), "seed": args.seed,
             "sentences": args.sentences, "positions": positions,
             "reference": reference.map(|s| json!({"ngrams": ngrams(&s)})), "checkpoints": checkpoints,
         }));

@@ -2,8 +2,8 @@
 
 use super::{blame, models};
 use crate::cli::pcfg::GrammarArgs;
-use crate::engine::device::{Device, DeviceChoice};
 use crate::cli::{Usage, open_device, print, print_json, threads};
+use crate::engine::device::{Device, DeviceChoice};
 use crate::probe::SequenceProbeError;
 use crate::probe::nonterminal::attention::AttentionProbe;
 use crate::probe::nonterminal::ridge::ridge;
@@ -38,7 +38,7 @@ pub struct NonterminalArgs {
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
-    grammar: GrammarArgs,
+    grammar: models::ProbedGrammar,
     /// The probe
     #[arg(long, value_enum, default_value_t = Probe::Attention)]
     pub probe: Probe,
@@ -75,7 +75,8 @@ pub struct NonterminalArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Who computes: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or gpu:PART-OF-NAME
+    /// Who computes the models' outputs: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or
+    /// gpu:PART-OF-NAME
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
 }
@@ -88,22 +89,24 @@ const QUIET: Duration = Duration::from_secs(3);
 /// # Errors
 /// [`Usage`] for arguments that cannot be satisfied; checkpoints that cannot be read or do not compute.
 pub fn run(args: &NonterminalArgs) -> Result<()> {
+    let device = open_device(&args.device)?;
     for (name, value) in [("--penalty", args.penalty), ("--learning-rate", args.learning_rate)] {
         if !(value >= 0.0 && value.is_finite()) {
             return Err(Usage(format!("{name} {value}: it must be a number from 0 up")).into());
         }
     }
     let threads = threads(args.threads)?;
-    let device = open_device(&args.device)?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, threads, &device))
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, &device, threads))
 }
 
-fn run_here(args: &NonterminalArgs, threads: usize, device: &Device) -> Result<()> {
-    let grammar = args.grammar.load()?;
+fn run_here(args: &NonterminalArgs, device: &Device, threads: usize) -> Result<()> {
+    let sources = models::resolve(&args.paths)?;
+    let named = args.grammar.of(&sources)?;
+    let grammar = named.load()?;
     let stream = (args.seed, Stream::new(Purpose::Probe, 2));
     let mut rows: Vec<(String, Option<u64>, usize, Vec<LevelAccuracy>)> = Vec::new();
-    for source in models::resolve(&args.paths)? {
-        let path = source.weights.display().to_string();
+    for source in &sources {
+        let path = source.path.display().to_string();
         let model = source.load(device, threads)?;
         let layers = if args.layers.is_empty() { vec![model.config().layers] } else { args.layers.clone() };
         for layer in layers {
@@ -121,7 +124,7 @@ fn run_here(args: &NonterminalArgs, threads: usize, device: &Device) -> Result<(
             .map(|(path, step, layer, levels)| json!({"path": path, "step": step, "layer": layer, "levels": levels}))
             .collect();
         return print_json(&json!({
-            "grammar": args.grammar.grammar, "start": GrammarArgs::start_of(&grammar), "seed": args.seed,
+            "grammar": named.grammar, "start": GrammarArgs::start_of(&grammar), "seed": args.seed,
             "probe": args.probe, "train": args.train, "test": args.test, "checkpoints": checkpoints,
         }));
     }

@@ -24,12 +24,14 @@ pub fn tree_figure(grammar: &Grammar, tree: &Tree, title: &str) -> Option<Figure
         let line = Mark::Line { points: vec![from, to], width: 1.0, dash: Default::default() };
         Series::unnamed(Color::REFERENCE, line)
     };
+    // Names stand above their nodes; edges from above end over the name.
+    let over = |at: [f64; 2]| [at[0], at[1] + 0.3];
     let at = |i: u32| {
         let node = &tree.nodes()[i as usize];
         [place(node.start, node.end), tree.level(node) as f64]
     };
     for (i, node) in tree.nodes().iter().enumerate().skip(1) {
-        panel = panel.with(edge(at(node.parent), at(i as u32)));
+        panel = panel.with(edge(at(node.parent), over(at(i as u32))));
     }
     for (t, &above) in tree.parents().iter().enumerate() {
         panel = panel.with(edge(at(above), [t as f64 + 1.0, 0.0]));

@@ -1,7 +1,7 @@
 //! What makes a grammar usable: its rules end in terminals, and after finitely many tokens on average.
 
 use super::error::GrammarError;
-use super::grammar::{Grammar, Symbol};
+use super::grammar::{Grammar, MAX_MEAN_LENGTH, Symbol};
 
 impl Grammar {
     pub(super) fn check_sums(&self) -> Result<(), GrammarError> {
@@ -99,6 +99,16 @@ impl Grammar {
             Some(a) => {
                 Err(GrammarError::Explosive { line: self.line_of(a), symbol: self.nonterminals()[a].clone() })
             }
+        }
+    }
+
+    pub(super) fn check_length(&self) -> Result<(), GrammarError> {
+        let mean = self.mean_lengths()[usize::from(self.start())];
+        // Written so that NaN is refused.
+        if mean <= MAX_MEAN_LENGTH {
+            Ok(())
+        } else {
+            Err(GrammarError::TooLong { mean, most: MAX_MEAN_LENGTH })
         }
     }
 

@@ -74,6 +74,14 @@ pub enum GrammarError {
         /// A non-terminal of the recursion.
         symbol: String,
     },
+    /// Sentences that are far too long to be of use.
+    #[error("a sentence has {mean:.3e} tokens on average; at most {most:.0e} are supported")]
+    TooLong {
+        /// Expected number of tokens.
+        mean: f64,
+        /// Largest supported one.
+        most: f64,
+    },
     /// The start symbol has no rules.
     #[error("the start symbol '{symbol}' has no rules; the non-terminals are {nonterminals}")]
     Start {

@@ -40,6 +40,8 @@ const TEXTS: [&str; 5] = [
 pub const MAX_TERMINALS: usize = 250;
 /// Expectations come from a dense system with one row per non-terminal.
 pub const MAX_NONTERMINALS: usize = 1_000;
+/// Largest expected number of tokens of a sentence.
+pub const MAX_MEAN_LENGTH: f64 = 1e6;
 /// Rules are numbered in 16 bits.
 pub const MAX_RULES: usize = 30_000;
 
@@ -101,6 +103,7 @@ impl Grammar {
         grammar.check_reachable()?;
         grammar.unit_order = grammar.order_units()?;
         grammar.check_finite()?;
+        grammar.check_length()?;
         grammar.recursive = grammar.dependencies_cycle();
         grammar.depths = grammar.uniform_depths();
         Ok(grammar)
@@ -258,6 +261,16 @@ impl Grammar {
             }
         }
         self.rules.iter().map(|r| e[usize::from(r.lhs)] * r.probability).collect()
+    }
+
+    /// Expected number of terminals in what each non-terminal derives.
+    pub fn mean_lengths(&self) -> Vec<f64> {
+        let mut terminals = vec![0.0; self.nonterminals.len()];
+        for rule in &self.rules {
+            let own = rule.rhs.iter().filter(|s| matches!(s, Symbol::Terminal(_))).count();
+            terminals[usize::from(rule.lhs)] += rule.probability * own as f64;
+        }
+        self.expectation(&terminals)
     }
 
     pub(super) fn children(&self, a: u16) -> impl Iterator<Item = u16> + '_ {

@@ -113,6 +113,14 @@ pub fn longest(grammar: &Grammar) -> Option<usize> {
     Some(longest[usize::from(grammar.start())])
 }
 
+/// Sentences up to this length are covered where a grammar has longer ones.
+pub const USUAL_LIMIT: usize = 3000;
+
+/// The longest sentence exact computations should cover: all of them, or those up to [`USUAL_LIMIT`] tokens.
+pub fn covered(grammar: &Grammar) -> usize {
+    longest(grammar).map_or(USUAL_LIMIT, |l| l.min(USUAL_LIMIT))
+}
+
 /// Exact moments of derivations from the start symbol.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
@@ -131,12 +139,7 @@ pub fn moments(grammar: &Grammar) -> Moments {
     let count = grammar.nonterminals().len();
     let rule_use = grammar.expected_rule_use();
     let start = usize::from(grammar.start());
-    let mut terminals = vec![0.0; count];
-    for rule in grammar.rules() {
-        let own = rule.rhs.iter().filter(|s| matches!(s, Symbol::Terminal(_))).count();
-        terminals[usize::from(rule.lhs)] += rule.probability * own as f64;
-    }
-    let mean = grammar.expectation(&terminals);
+    let mean = grammar.mean_lengths();
     // Var = E[variance given the rule] + variance of the mean given the rule; the first is M applied to the variances.
     let mut between = vec![0.0; count];
     for rule in grammar.rules() {

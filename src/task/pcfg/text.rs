@@ -276,9 +276,21 @@ mod tests {
             ("S -> T | a\nT -> S | b", "can be rewritten to itself"),
             ("S -> S S [0.5] | a [0.5]", "expected length of a sentence is not finite: 'S' (line 1)"),
             ("S -> a T | b\nT -> S T | T T a | c", "not finite"),
+            ("S -> S a [0.9999999] | a [0.0000001]", "tokens on average"),
             ("S -> a|=b", "line 1: '=b' is not a symbol"),
         ] {
             assert!(refusal(text).contains(expected), "{text:?}: {}", refusal(text));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "([ST a|#\\[\\]=>.0-9/\n-]|->|S -> |start |terminals ){0,40}") {
+            if let Ok(grammar) = parse(&text) {
+                let sums: f64 = grammar.rules().iter().map(|r| r.probability).sum();
+                proptest::prop_assert!((sums - grammar.nonterminals().len() as f64).abs() < 1e-6);
+                proptest::prop_assert!(grammar.mean_lengths().iter().all(|l| *l >= 1.0 - 1e-9));
+            }
         }
     }
 }
