@@ -16,7 +16,8 @@ fn gelu_parts(x: f32) -> vec2<f32> {
     // 0.5 (1 + tanh y) = 1 / (1 + exp(-2y)), y clamped to +-15: beyond, f32 does not tell P from 0 or 1.
     let y = clamp(GELU_C * (x + 0.044715 * x * x * x), -15.0, 15.0);
     let p = 1.0 / (1.0 + exp(-2.0 * y));
-    return vec2<f32>(p, 2.0 * p * (1.0 - p) * GELU_C * (1.0 + 0.134145 * x * x));
+    let slope = 2.0 * p * (1.0 - p) * GELU_C * (1.0 + 0.134145 * x * x);
+    return vec2<f32>(p, select(slope, 0.0, abs(y) >= 15.0));
 }
 
 fn gelu(x: f32) -> f32 {
