@@ -2,9 +2,11 @@
 
 mod blocked;
 mod plain;
+mod transformer;
 
 pub use blocked::{BlockedMlp, Floor, Isa, Peaks};
 pub use plain::PlainMlp;
+pub use transformer::{PlainTransformer, Transformer, TransformerOptions};
 
 use super::{Steps, StepsResult};
 use crate::model::mlp::MlpParams;

@@ -1,0 +1,46 @@
+//! How much memory a training step takes.
+
+use super::TransformerOptions;
+use super::accumulate::{group_size, lanes};
+use crate::model::transformer::{Family, TransformerConfig};
+
+/// See [`super::Transformer::activation_bytes`]. Counts the buffers of `workspace` for a full group with as many reads as
+/// a group can have, times the threads that can be at work, plus the lanes' gradients and tables.
+pub fn activation_bytes(
+    config: &TransformerConfig,
+    options: TransformerOptions,
+    sequences: usize,
+    length: usize,
+    reads: usize,
+) -> u64 {
+    if sequences == 0 || length == 0 {
+        return 0;
+    }
+    let size = group_size(sequences, length);
+    let groups = sequences.div_ceil(size);
+    let lanes = lanes(config.parameters(), groups);
+    let rows = (size * length) as u64;
+    let read = (reads as u64).min(rows);
+    let (hidden, inner, heads) = (config.hidden as u64, config.inner as u64, config.heads as u64);
+    let post = u64::from(config.family == Family::Bert);
+    // normed (GPT-2), x, kv per row; q, attended, middle, MLP input, BERT's sums, both inner buffers, statistics per query.
+    let per_row = hidden * (1 - post) + hidden + 2 * hidden + 2;
+    let per_query = hidden * (4 + post) + 2 * inner + 2 * heads + 4;
+    let full = rows * (per_row + per_query);
+    let last = if options.savings { rows * per_row + read * (per_query + hidden) } else { full };
+    let head = read * (5 * hidden + 2 * config.vocab as u64 + 2);
+    let embeddings = rows * (hidden + 2);
+    // x, out, middle, dropped, MLP input, attended, q, spare, kv (2), and the final output.
+    let back = rows * (11 * hidden + inner);
+    let attention = {
+        let padded = config.head_dim().next_multiple_of(8) as u64;
+        let long = length as u64;
+        long * (8 * (padded + 16) + 3 * 16 + 8) + long * (long + 16) / 4
+    };
+    let workspace = full * (config.layers as u64 - 1) + last + head + embeddings + back + attention;
+    let at_work = options.threads.clamp(1, lanes) as u64;
+    // Distinct rows: at most the table's limit, 4 hidden of tables and 4 hidden of gradients per lane.
+    let distinct = ((sequences * length) as u64 * 4 / 5).min(length as u64 * config.vocab as u64);
+    let tables = if options.savings { distinct * hidden * (6 + 4 * lanes as u64) } else { 0 };
+    4 * (workspace * at_work + config.parameters() as u64 * lanes as u64 + tables)
+}
