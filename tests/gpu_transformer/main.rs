@@ -4,6 +4,7 @@
 #![cfg(feature = "gpu")]
 
 mod harness;
+mod model;
 mod plain;
 
 use curricle::engine::gpu::transformer::kernels::{self, AttentionCase, Dropped, ProductEnd};

@@ -82,6 +82,8 @@ pub fn attention(case: &AttentionCase<'_>, qkv: &[f32], dout: &[f32]) -> (Vec<f6
             let top = scores.iter().fold(f64::MIN, |m, s| m.max(*s));
             let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
             let probability: Vec<f64> = scores.iter().map(|s| (s - top).exp() / total).collect();
+            // As on the CPU engine, nothing is dropped where there is nothing to attend to.
+            let dropped = dropped.filter(|_| !blind);
             let mask: Vec<f64> =
                 seen.iter().map(|k| kept(dropped, b, (h * length + t) * length + k)).collect();
             let g = |c: usize| f64::from(dout[r * d + h * head_dim + c]);

@@ -119,7 +119,10 @@ impl Attention {
         let quads = self.head_dim.div_ceil(4);
         // Two tiles of at most 8 KiB in all; a multiple of 8 rows.
         let tile = (512 / (2 * quads)).clamp(8, 64) / 8 * 8;
-        source(&[("HD", self.head_dim), ("HV", quads), ("KT", tile)], &[include_str!("attention.wgsl"), part])
+        // Wide heads are long loops already, which compilers unroll.
+        let at_once = if quads <= 4 { 8 } else { 2 };
+        let constants = [("HD", self.head_dim), ("HV", quads), ("KT", tile), ("AT_ONCE", at_once)];
+        source(&constants, &[include_str!("attention.wgsl"), part])
     }
 
     /// Workgroups: the longest part of a sequence is `longest` queries or keys.

@@ -2,7 +2,7 @@
 // memory, an online softmax, and per query only the logarithm of its normaliser for the way back (Dao et al., FlashAttention,
 // 2022). Dropped probabilities are a bit each, drawn once by `draw`: the generator costs more than a head of width 8.
 //
-// HD: head width, HV: vec4s of it, KT: rows of a tile. Rows of queries are positions b * length + t, or, with rows_at, any
+// HD: head width, HV: vec4s of it, KT: rows of a tile, AT_ONCE: keys whose largest score rescales the sums at once. Rows of queries are positions b * length + t, or, with rows_at, any
 // ascending list of them whose part of sequence b is starts[b] .. starts[b + 1].
 struct Attention {
     length: u32,

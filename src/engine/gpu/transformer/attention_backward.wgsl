@@ -143,7 +143,7 @@ fn keys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 }
                 let p = exp(select(total(dot), 0.0, blind) - info.x);
                 var mask = 1.0;
-                if (att.threshold != 0u) {
+                if (att.threshold != 0u && !blind) {
                     let word = bits[((r0 + i) * att.heads + h) * att.words + j / 32u];
                     mask = select(att.keep, 0.0, ((word >> (j % 32u)) & 1u) == 1u);
                 }

@@ -19,7 +19,8 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     let row = min(first + lane, last); // spare threads repeat the last row and store nothing
     let end = limit_of(position_of(last) - b * att.length);
     let limit = limit_of(position_of(row) - b * att.length);
-    let blind = ints[att.seen_at + b] >= limit; // every key hidden: uniform attention
+    let blind = ints[att.seen_at + b] >= limit; // every key hidden: uniform attention, without dropout as on the CPU
+    let drops = att.threshold != 0u && !blind;
     var mine: array<vec4<f32>, HV>;
     var acc: array<vec4<f32>, HV>;
     for (var c = 0u; c < HV; c++) {
@@ -49,10 +50,10 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
             tile_shown[lane] = shown;
         }
         workgroupBarrier();
-        for (var j0 = 0u; j0 < min(KT, end - k0); j0 += 8u) {
-            var s: array<f32, 8>;
+        for (var j0 = 0u; j0 < min(KT, end - k0); j0 += AT_ONCE) {
+            var s: array<f32, AT_ONCE>;
             var higher = top;
-            for (var i = 0u; i < 8u; i++) {
+            for (var i = 0u; i < AT_ONCE; i++) {
                 let j = j0 + i;
                 var dot = vec4<f32>(0.0);
                 for (var c = 0u; c < HV; c++) {
@@ -69,11 +70,11 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
                 acc[c] *= shrink;
             }
             var dropped = 0u;
-            if (att.threshold != 0u) {
+            if (drops) {
                 let k = k0 + j0;
                 dropped = bits[(row * att.heads + h) * att.words + k / 32u] >> (k % 32u);
             }
-            for (var i = 0u; i < 8u; i++) {
+            for (var i = 0u; i < AT_ONCE; i++) {
                 let p = select(exp(s[i] - top), 0.0, s[i] <= LOW);
                 sum += p;
                 let w = select(p, 0.0, ((dropped >> i) & 1u) == 1u);
@@ -87,7 +88,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     if (first + lane >= rows.y) {
         return;
     }
-    let scale = select(1.0, att.keep, att.threshold != 0u) / sum;
+    let scale = select(1.0, att.keep, drops) / sum;
     for (var c = 0u; c < HD; c++) {
         out[(row * att.heads + h) * HD + c] = acc[c / 4u][c % 4u] * scale;
     }
