@@ -26,7 +26,8 @@ fn wide(x: &[f32]) -> Vec<f64> {
 #[test]
 fn products_agree() {
     everywhere("products", |device| {
-        let sizes = [[7, 33, 65], [130, 100, 70], [1, 1, 1], [64, 16, 64], [3, 700, 5], [450, 8, 24], [40, 1000, 2]];
+        let sizes =
+            [[7, 33, 65], [130, 100, 70], [1, 1, 1], [64, 16, 64], [3, 700, 5], [450, 8, 24], [40, 1000, 2]];
         for (i, &size) in cases(device, &sizes, 2).iter().enumerate() {
             let [rows, inner, cols] = size;
             let (a, b) = (numbers(1, rows * inner), numbers(2, inner * cols));
@@ -34,7 +35,8 @@ fn products_agree() {
             let transposed = [i % 2 == 1, i / 2 % 2 == 1];
             let what = format!("{size:?} {transposed:?}");
             let want = plain::product(size, &a, &b, transposed);
-            let with_bias: Vec<f64> = want.iter().enumerate().map(|(i, v)| v + f64::from(bias[i % cols])).collect();
+            let with_bias: Vec<f64> =
+                want.iter().enumerate().map(|(i, v)| v + f64::from(bias[i % cols])).collect();
             // Wider than +-1, to where the derivative of gelu is flat.
             let x: Vec<f32> = extra.iter().map(|x| 8.0 * x).collect();
             let run = |end| kernels::product(device, size, [&a, &b], transposed, end).unwrap();
@@ -42,7 +44,8 @@ fn products_agree() {
             for activation in [Activation::Gelu, Activation::GeluNew] {
                 let (before, after) = run(ProductEnd::Gelu(&bias, activation));
                 close(&what, &before, &with_bias, KERNEL);
-                let gelu: Vec<f64> = before.iter().map(|x| plain::gelu(activation, f64::from(*x)).0).collect();
+                let gelu: Vec<f64> =
+                    before.iter().map(|x| plain::gelu(activation, f64::from(*x)).0).collect();
                 close(&format!("{what} {activation:?}"), &after, &gelu, KERNEL);
                 let slope = |x: f32| plain::gelu(activation, f64::from(x)).1;
                 let back: Vec<f64> = want.iter().zip(&x).map(|(v, x)| v * slope(*x)).collect();
@@ -75,13 +78,15 @@ fn products_agree() {
 #[test]
 fn gelu_is_accurate_far_out() {
     everywhere("gelu", |device| {
-        let x: Vec<f32> = (-400..=400).map(|i| 0.05 * i as f32).chain([1e-6, -1e-6, 60.0, -60.0, 1e4, -1e4]).collect();
+        let x: Vec<f32> =
+            (-400..=400).map(|i| 0.05 * i as f32).chain([1e-6, -1e-6, 60.0, -60.0, 1e4, -1e4]).collect();
         for activation in [Activation::Gelu, Activation::GeluNew] {
             let n = x.len();
             let end = ProductEnd::Gelu(&[0.0], activation);
             let (_, got) = kernels::product(device, [n, 1, 1], [&x, &[1.0]], [false; 2], end).unwrap();
             let end = ProductEnd::GeluBack(&x, activation);
-            let (slope, _) = kernels::product(device, [n, 1, 1], [&vec![1.0; n], &[1.0]], [false; 2], end).unwrap();
+            let (slope, _) =
+                kernels::product(device, [n, 1, 1], [&vec![1.0; n], &[1.0]], [false; 2], end).unwrap();
             for ((x, y), s) in x.iter().zip(&got).zip(&slope) {
                 let x = f64::from(*x);
                 // Derivatives by differences lose digits at 1e4.
@@ -120,7 +125,13 @@ fn attention_agrees() {
             let (n, d) = (sequences * length, heads * head_dim);
             // Every third key is hidden, and in the last sequence all of them (but one where there is room to be partly blind).
             let keys: Vec<u8> = (0..n)
-                .map(|p| if p / length + 1 == sequences { u8::from(causal && p % length == 2) } else { u8::from(p % 3 != 0) })
+                .map(|p| {
+                    if p / length + 1 == sequences {
+                        u8::from(causal && p % length == 2)
+                    } else {
+                        u8::from(p % 3 != 0)
+                    }
+                })
                 .collect();
             let mut reads: Vec<u32> = (0..n as u32).filter(|p| p % 5 == 2 || *p as usize + 1 == n).collect();
             // A sequence without reads.
@@ -139,7 +150,9 @@ fn attention_agrees() {
             let dout = numbers(6, if some { reads.len() } else { n } * d);
             let (out, grad) = kernels::attention(device, &case, &qkv, &dout).unwrap();
             let (want, want_grad) = plain::attention(&case, &qkv, &dout);
-            let what = format!("{sequences} x {length}, {heads} heads of {head_dim}, causal {causal}, {hide} {some} {drop}");
+            let what = format!(
+                "{sequences} x {length}, {heads} heads of {head_dim}, causal {causal}, {hide} {some} {drop}"
+            );
             close(&what, &out, &want, KERNEL);
             for (part, name) in ["query", "key", "value"].iter().enumerate() {
                 let pick = |i: &usize| i % (3 * d) / d == part;
@@ -155,7 +168,9 @@ fn attention_agrees() {
 #[test]
 fn layer_norms_agree() {
     everywhere("layer norm", |device| {
-        for &(rows, hidden, eps) in cases(device, &[(7, 32, 1e-5), (100, 5, 1e-12), (450, 256, 1e-5), (1, 1, 1e-5)], 2) {
+        for &(rows, hidden, eps) in
+            cases(device, &[(7, 32, 1e-5), (100, 5, 1e-12), (450, 256, 1e-5), (1, 1, 1e-5)], 2)
+        {
             let x: Vec<f32> = numbers(1, rows * hidden).iter().map(|x| 3.0 + x).collect();
             let (weight, bias, dy) = (numbers(2, hidden), numbers(3, hidden), numbers(4, rows * hidden));
             let got = kernels::layer_norm(device, [rows, hidden], eps, &x, [&weight, &bias], &dy).unwrap();
@@ -179,8 +194,10 @@ fn embeddings_agree() {
         for (config, sequences, length) in cases(device, &configs, 2) {
             let (n, d) = (sequences * length, config.hidden);
             let params = numbers(1, config.parameters());
-            let tokens: Vec<u32> =
-                numbers(2, n).iter().map(|x| ((x + 1.0) / 2.0 * config.vocab as f32) as u32 % config.vocab as u32).collect();
+            let tokens: Vec<u32> = numbers(2, n)
+                .iter()
+                .map(|x| ((x + 1.0) / 2.0 * config.vocab as f32) as u32 % config.vocab as u32)
+                .collect();
             let batch = TokenBatch { first: FIRST, ..TokenBatch::new(*sequences, *length, &tokens) };
             let dx = numbers(3, n * d);
             let dropped = dropped(DropoutSite::Embedding);
@@ -253,9 +270,12 @@ fn losses_agree() {
 #[test]
 fn updates_agree() {
     everywhere("adam", |device| {
-        for (size, decoupled, clip, weight_decay) in
-            [(70, true, Some(1.0), 0.1), (1000, false, None, 0.1), (1, true, Some(100.0), 0.0), (20_001, false, Some(0.5), 0.0)]
-        {
+        for (size, decoupled, clip, weight_decay) in [
+            (70, true, Some(1.0), 0.1),
+            (1000, false, None, 0.1),
+            (1, true, Some(100.0), 0.0),
+            (20_001, false, Some(0.5), 0.0),
+        ] {
             let settings = AdamSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay, decoupled, clip };
             let params = numbers(1, size);
             let decays: Vec<bool> = (0..size).map(|i| i % 3 != 0).collect();

@@ -142,7 +142,12 @@ fn logits_hidden_states_and_gradients_agree() {
                 }
                 for layer in 0..=case.config.layers {
                     let want = wide(&cpu.hidden(&batch, layer).unwrap());
-                    close(&format!("{what}: layer {layer}"), &gpu.hidden(&batch, layer).unwrap(), &want, KERNEL);
+                    close(
+                        &format!("{what}: layer {layer}"),
+                        &gpu.hidden(&batch, layer).unwrap(),
+                        &want,
+                        KERNEL,
+                    );
                 }
             }
         }
@@ -201,12 +206,16 @@ fn ten_steps_agree_and_resume() {
             let mut begun = GpuTransformer::new(device, params, options(true)).unwrap();
             let mut again = begun.train_steps(&steps[..4], &adam).unwrap();
             let (first, second, updates) = begun.optimizer().unwrap();
-            let mut resumed = GpuTransformer::new(device, &begun.to_params().unwrap(), options(true)).unwrap();
+            let mut resumed =
+                GpuTransformer::new(device, &begun.to_params().unwrap(), options(true)).unwrap();
             resumed.set_optimizer(&first, &second, updates).unwrap();
             for s in &steps[4..] {
                 again.push(resumed.train_step(s.micro, s.rate, &adam, s.dropout_seed).unwrap());
             }
-            assert!(resumed.to_params().unwrap() == after && again == outcomes, "{what}: resumed differently");
+            assert!(
+                resumed.to_params().unwrap() == after && again == outcomes,
+                "{what}: resumed differently"
+            );
         }
     });
 }
@@ -221,7 +230,8 @@ fn batches_that_do_not_fit_are_cut() {
         let need = whole.activation_bytes(case.sequences, case.length, m.reads.len());
         // Too little for three sequences at once.
         let memory = Some(need * 2 / 3);
-        let parts = GpuTransformer::new(device, &m.params, GpuTransformerOptions { memory, ..options(true) }).unwrap();
+        let parts = GpuTransformer::new(device, &m.params, GpuTransformerOptions { memory, ..options(true) })
+            .unwrap();
         assert!(parts.activation_bytes(case.sequences, case.length, m.reads.len()) < need);
         let want = wide(&whole.logits(&batch, &m.reads).unwrap());
         close("logits", &parts.logits(&batch, &m.reads).unwrap(), &want, KERNEL);

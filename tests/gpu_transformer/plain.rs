@@ -20,7 +20,8 @@ pub fn product([rows, inner, cols]: [usize; 3], a: &[f32], b: &[f32], transposed
         for k in 0..inner {
             let x = f64::from(a[if transposed[0] { k * rows + r } else { r * inner + k }]);
             for c in 0..cols {
-                out[r * cols + c] += x * f64::from(b[if transposed[1] { c * inner + k } else { k * cols + c }]);
+                out[r * cols + c] +=
+                    x * f64::from(b[if transposed[1] { c * inner + k } else { k * cols + c }]);
             }
         }
     }
@@ -49,9 +50,8 @@ pub fn erf(x: f64) -> f64 {
 pub fn gelu(activation: Activation, x: f64) -> (f64, f64) {
     let slope = |f: &dyn Fn(f64) -> f64| (f(x + 1e-5) - f(x - 1e-5)) / 2e-5;
     let exact = |x: f64| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2));
-    let tanh = |x: f64| {
-        0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
-    };
+    let tanh =
+        |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
     match activation {
         Activation::Gelu => (exact(x), slope(&exact)),
         Activation::GeluNew => (tanh(x), slope(&tanh)),
@@ -88,7 +88,9 @@ pub fn attention(case: &AttentionCase<'_>, qkv: &[f32], dout: &[f32]) -> (Vec<f6
                 seen.iter().map(|k| kept(dropped, b, (h * length + t) * length + k)).collect();
             let g = |c: usize| f64::from(dout[r * d + h * head_dim + c]);
             let dp: Vec<f64> = (0..seen.len())
-                .map(|i| mask[i] * (0..head_dim).map(|c| g(c) * value(b * length + seen[i], 2, h, c)).sum::<f64>())
+                .map(|i| {
+                    mask[i] * (0..head_dim).map(|c| g(c) * value(b * length + seen[i], 2, h, c)).sum::<f64>()
+                })
                 .collect();
             let mean: f64 = dp.iter().zip(&probability).map(|(d, p)| d * p).sum();
             for (i, k) in seen.iter().map(|k| b * length + k).enumerate() {
@@ -123,8 +125,7 @@ pub fn layer_norm(
         let scale = 1.0 / (variance + eps).sqrt();
         let hat: Vec<f64> = x.iter().map(|x| (f64::from(*x) - mean) * scale).collect();
         let g: Vec<f64> = dy.iter().zip(weight).map(|(d, w)| f64::from(*d) * f64::from(*w)).collect();
-        let (g1, g2) =
-            (g.iter().sum::<f64>() / n, g.iter().zip(&hat).map(|(g, h)| g * h).sum::<f64>() / n);
+        let (g1, g2) = (g.iter().sum::<f64>() / n, g.iter().zip(&hat).map(|(g, h)| g * h).sum::<f64>() / n);
         for c in 0..hidden {
             y.push(hat[c] * f64::from(weight[c]) + f64::from(bias[c]));
             dx.push(scale * (g[c] - g1 - hat[c] * g2));
@@ -170,7 +171,11 @@ pub fn adam(
         for i in 0..params.len() {
             let mut g = f64::from(gradient[i]) * factor;
             if decays[i] {
-                if settings.decoupled { params[i] -= rate * decay * params[i] } else { g += decay * params[i] }
+                if settings.decoupled {
+                    params[i] -= rate * decay * params[i]
+                } else {
+                    g += decay * params[i]
+                }
             }
             m[i] = b1 * m[i] + (1.0 - b1) * g;
             v[i] = b2 * v[i] + (1.0 - b2) * g * g;

@@ -47,9 +47,13 @@ pub(super) fn decay_bits(config: &TransformerConfig) -> Vec<u32> {
     bits
 }
 
-
 impl Recorder<'_> {
-    pub fn adam(&mut self, size: usize, settings: &AdamSettings, buffers: Moments<'_>) -> Result<(), GpuError> {
+    pub fn adam(
+        &mut self,
+        size: usize,
+        settings: &AdamSettings,
+        buffers: Moments<'_>,
+    ) -> Result<(), GpuError> {
         let uniform = Uniform {
             size: size as u32,
             decoupled: u32::from(settings.decoupled),
@@ -60,19 +64,11 @@ impl Recorder<'_> {
             clip: settings.clip.unwrap_or(-1.0),
             pad: 0,
         };
-        let source = source(
-            &[("C", 1), ("WG", 256)],
-            &[include_str!("../reduce.wgsl"), include_str!("adam.wgsl")],
-        );
+        let source =
+            source(&[("C", 1), ("WG", 256)], &[include_str!("../reduce.wgsl"), include_str!("adam.wgsl")]);
         let Moments { params, gradient, moments, decays, partial, results } = buffers;
-        let bound = [
-            write(gradient),
-            write(partial),
-            write(params),
-            write(moments),
-            read(decays),
-            write(results),
-        ];
+        let bound =
+            [write(gradient), write(partial), write(params), write(moments), read(decays), write(results)];
         let n = size as f64;
         self.push("gradient norm", "squares", &source, &uniform, &bound, [256, 1, 1], 2.0 * n)?;
         self.push("gradient norm, sum", "norm", &source, &uniform, &bound, [1; 3], 256.0)?;

@@ -191,7 +191,8 @@ impl Recorder<'_> {
         self.push("attention delta", "run", &delta, &uniform, &buffers, groups, flops)?;
         let source = attention.kernel(include_str!("attention_backward.wgsl"));
         let uniform = attention.uniform();
-        let buffers = |grad| [read(ints), read(q), read(kv), read(bits), read(stats), read(dout), write(grad)];
+        let buffers =
+            |grad| [read(ints), read(q), read(kv), read(bits), read(stats), read(dout), write(grad)];
         let groups = attention.groups(attention.queries());
         let flops = 3.0 * attention.flops();
         self.push("attention, dq", "queries", &source, &uniform, &buffers(dq), groups, flops)?;

@@ -154,8 +154,7 @@ impl Builder<'_> {
     }
 
     fn block_back(&self, l: usize) -> Result<(), GpuError> {
-        let (block, layer, back) =
-            (self.buffers.block(l), &self.shared.layout.layers[l], &self.buffers.back);
+        let (block, layer, back) = (self.buffers.block(l), &self.shared.layout.layers[l], &self.buffers.back);
         let (x, dout, dx) = (self.buffers.stream(&self.sizes, l), self.slope(l + 1), self.slope(l));
         let (all, rows, compact) = (self.everywhere(), self.rows_of(l), self.compact(l));
         let (d, inner, bert) = (self.shared.config.hidden, layer.up.outputs, self.bert());

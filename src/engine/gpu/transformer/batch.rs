@@ -67,9 +67,8 @@ impl Ints {
         let seen = |row: &[u32]| row.iter().position(|k| *k != 0).unwrap_or(length) as u32;
         put(self.seen_at, &shown.chunks_exact(length).map(seen).collect::<Vec<_>>());
         put(self.rows_at, reads);
-        let starts: Vec<u32> = (0..=sequences)
-            .map(|b| reads.partition_point(|r| (*r as usize) < b * length) as u32)
-            .collect();
+        let starts: Vec<u32> =
+            (0..=sequences).map(|b| reads.partition_point(|r| (*r as usize) < b * length) as u32).collect();
         put(self.starts_at, &starts);
         // Rows sorted by token (counting sort), cut into segments of one token each.
         let mut first = vec![0u32; vocab + 1];

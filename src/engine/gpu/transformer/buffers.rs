@@ -200,16 +200,7 @@ impl<T> Buffers<T> {
             norm: take("partial sums", t(norm::scratch(n.max(r), d)))?,
             embedding: [take("partial sums", t(segments))?, take("partial sums", t(sums))?],
         };
-        Ok(Self {
-            list,
-            embedded,
-            embedded_norm,
-            embedded_stats,
-            streams,
-            blocks: stored,
-            head,
-            back,
-        })
+        Ok(Self { list, embedded, embedded_norm, embedded_stats, streams, blocks: stored, head, back })
     }
 
     /// The block's buffers.

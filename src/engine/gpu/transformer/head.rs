@@ -1,6 +1,6 @@
 //! The loss where logits are read (`head.wgsl`).
 
-use super::recorder::{READS, Recorder, source, read, write};
+use super::recorder::{READS, Recorder, read, source, write};
 use crate::engine::gpu::GpuError;
 use crate::engine::gpu::context::grid;
 
@@ -20,10 +20,8 @@ pub(super) struct Loss<'b> {
 impl Recorder<'_> {
     /// Logits become their gradient; the loss is added to the training step's.
     pub fn cross_entropy(&mut self, vocab: usize, capacity: usize, loss: Loss<'_>) -> Result<(), GpuError> {
-        let source = source(
-            &[("C", 2), ("WG", 64)],
-            &[include_str!("../reduce.wgsl"), include_str!("head.wgsl")],
-        );
+        let source =
+            source(&[("C", 2), ("WG", 64)], &[include_str!("../reduce.wgsl"), include_str!("head.wgsl")]);
         let Loss { logits, targets, losses, results } = loss;
         let uniform = [vocab as u32, READS, 0, 0];
         let buffers = [write(logits), read(targets), write(losses), write(results)];

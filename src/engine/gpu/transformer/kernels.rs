@@ -61,7 +61,9 @@ fn positive(what: &str, sizes: &[usize]) -> Result<(), GpuError> {
 
 fn lengths(what: &str, found: &[(usize, usize)]) -> Result<(), GpuError> {
     match found.iter().find(|(found, expected)| found != expected) {
-        Some((found, expected)) => Err(GpuError::Refused(format!("{what}: {found} numbers, expected {expected}"))),
+        Some((found, expected)) => {
+            Err(GpuError::Refused(format!("{what}: {found} numbers, expected {expected}")))
+        }
         None => Ok(()),
     }
 }
@@ -216,16 +218,13 @@ pub fn attention(
     let (mut attention, mut q) = (attention, context.upload("qkv", qkv)?);
     let kv = q.clone();
     if let Some(reads) = reads {
-        let rows: Vec<f32> =
-            reads.iter().flat_map(|r| &qkv[*r as usize * 3 * d..][..d]).copied().collect();
+        let rows: Vec<f32> = reads.iter().flat_map(|r| &qkv[*r as usize * 3 * d..][..d]).copied().collect();
         q = context.upload("queries", &rows)?;
         attention.q = [0, d as u32];
     }
     let bits = context.storage("bits", bit_words(count, heads, length) as u64)?;
-    let [out, stats] = [
-        context.storage("out", (count * d) as u64)?,
-        context.storage("stats", 2 * (count * heads) as u64)?,
-    ];
+    let [out, stats] =
+        [context.storage("out", (count * d) as u64)?, context.storage("stats", 2 * (count * heads) as u64)?];
     let dout = context.upload("gradient", dout)?;
     let dkv = context.storage("gradient", (3 * n * d) as u64)?;
     let dq = if reads.is_some() { context.storage("gradient", (count * d) as u64)? } else { dkv.clone() };
@@ -306,8 +305,8 @@ pub fn embeddings(
     let grads = context.storage("gradient", size as u64)?;
     let out = context.storage("embeddings", n as u64)?;
     let dx = context.upload("gradient", dx)?;
-    let [segments, sums] =
-        Embedding::scratch(&ints, batch.length, config.hidden).map(|n| context.storage("partial sums", n as u64));
+    let [segments, sums] = Embedding::scratch(&ints, batch.length, config.hidden)
+        .map(|n| context.storage("partial sums", n as u64));
     let (segments, sums) = (segments?, sums?);
     let embedding = Embedding {
         layout: &layout,

@@ -158,8 +158,15 @@ impl Recorder<'_> {
         let parts = Operands { out: scratch, ..operands };
         self.linear(End::Partial, Activation::Gelu, &shape, capacity, parts)?;
         let Operands { params, ints, out, .. } = operands;
-        let buffers =
-            [read(scratch), read(params), read(params), read(params), read(ints), write(out), write(self.spare)];
+        let buffers = [
+            read(scratch),
+            read(params),
+            read(params),
+            read(params),
+            read(ints),
+            write(out),
+            write(self.spare),
+        ];
         let size = (shape.rows as usize + 1) * shape.cols as usize;
         let groups = grid(size.div_ceil(64) as u32);
         let source = kernel(End::Partial, Activation::Gelu);

@@ -9,7 +9,8 @@ use crate::engine::gpu::sample::SharedContext;
 use crate::engine::gpu::{GpuContext, GpuError};
 use crate::engine::transformer::{AdamSettings, StepOutcome};
 use crate::model::transformer::{
-    BatchError, Layout, MicroBatch, TokenBatch, TransformerConfig, TransformerParams, check_micro_batch, check_reads,
+    BatchError, Layout, MicroBatch, TokenBatch, TransformerConfig, TransformerParams, check_micro_batch,
+    check_reads,
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -355,14 +356,14 @@ impl GpuTransformer {
             let sizes = self.sizes(together, length, capacity, kind);
             let (total, largest) = bytes(&self.config, &sizes);
             let limits = self.context.limits();
-            let allowed = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((16 << 30) - 4);
+            let allowed =
+                limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((16 << 30) - 4);
             let rows = together * self.config.heads.max(1);
             if total <= most && largest <= allowed && together <= 65_535 && rows > 0 {
                 break;
             }
             if together == 1 {
-                let (needed, allowed) =
-                    if largest > allowed { (largest, allowed) } else { (total, most) };
+                let (needed, allowed) = if largest > allowed { (largest, allowed) } else { (total, most) };
                 return Err(GpuError::TooLarge {
                     what: format!("one sequence of {length} tokens"),
                     adapter: self.context.name(),
@@ -500,11 +501,16 @@ impl GpuTransformer {
     }
 
     /// The launches of one training step on this batch, for [`super::speed`].
-    pub(super) fn recorded(&self, micro: &MicroBatch<'_>, seed: Option<u64>) -> Result<Vec<Costed>, GpuError> {
+    pub(super) fn recorded(
+        &self,
+        micro: &MicroBatch<'_>,
+        seed: Option<u64>,
+    ) -> Result<Vec<Costed>, GpuError> {
         check_micro_batch(micro, &self.config).map_err(refused)?;
         let (batch, reads, targets) = micro;
         let kind = Kind::Train { dropout: seed.is_some() };
-        let step = Step { seed: split(seed.unwrap_or(0)), scale: 1.0 / reads.len() as f32, ..Step::default() };
+        let step =
+            Step { seed: split(seed.unwrap_or(0)), scale: 1.0 / reads.len() as f32, ..Step::default() };
         let mut state = self.lock();
         let plan = self.prepare(&mut state, batch, reads, kind, step)?;
         self.context.write(&plan.targets, 0, targets);

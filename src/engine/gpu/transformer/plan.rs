@@ -218,7 +218,11 @@ impl<'a> Builder<'a> {
             b_inner,
             b_col,
             bias: (map.bias.start + columns.start) as u32,
-            ..Linear::dense(rows.rows, map.inputs, columns.len()).dropped(site, self.sizes.length, rows.rows_at)
+            ..Linear::dense(rows.rows, map.inputs, columns.len()).dropped(
+                site,
+                self.sizes.length,
+                rows.rows_at,
+            )
         };
         self.product(end, &shape, rows.capacity, a, self.shared.params, extra, out, active)
     }

@@ -106,7 +106,11 @@ impl<'a> Recorder<'a> {
                 self.context.name()
             )));
         }
-        self.launches.push(Costed { launch: self.context.launch(&kernel, &binds, &bound, groups), name, flops });
+        self.launches.push(Costed {
+            launch: self.context.launch(&kernel, &binds, &bound, groups),
+            name,
+            flops,
+        });
         Ok(())
     }
 }
