@@ -20,5 +20,7 @@ mod norm;
 mod plan;
 mod recorder;
 mod rows;
+pub(in crate::engine::gpu) mod self_test;
+pub mod speed;
 
 pub use model::{GpuTransformer, GpuTransformerOptions, TrainStep, activation_bytes};

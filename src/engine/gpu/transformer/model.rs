@@ -505,16 +505,20 @@ impl GpuTransformer {
         &self,
         micro: &MicroBatch<'_>,
         seed: Option<u64>,
+        adam: &AdamSettings,
     ) -> Result<Vec<Costed>, GpuError> {
         check_micro_batch(micro, &self.config).map_err(refused)?;
         let (batch, reads, targets) = micro;
         let kind = Kind::Train { dropout: seed.is_some() };
-        let step =
-            Step { seed: split(seed.unwrap_or(0)), scale: 1.0 / reads.len() as f32, ..Step::default() };
+        let scale = 1.0 / reads.len() as f32;
+        let seed = split(seed.unwrap_or(0));
+        let step = Step { seed, scale, correction1: 1.0, correction2: 1.0, ..Step::default() };
         let mut state = self.lock();
         let plan = self.prepare(&mut state, batch, reads, kind, step)?;
         self.context.write(&plan.targets, 0, targets);
-        Ok(plan.launches.clone())
+        let mut launches = plan.launches.clone();
+        launches.extend(self.adam(adam)?);
+        Ok(launches)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
