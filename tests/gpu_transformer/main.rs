@@ -76,6 +76,30 @@ fn products_agree() {
 }
 
 #[test]
+fn large_products_agree() {
+    everywhere("large products", |device| {
+        // Enough tiles of 128 for the larger tile, whole or with its sum split; the last ones hang over the edge.
+        for size in [[1290, 20, 1285], [200, 3000, 130], [520, 600, 270]] {
+            let [rows, inner, cols] = size;
+            for transposed in [[false, false], [true, true]] {
+                let (a, b, bias) = (numbers(1, rows * inner), numbers(2, inner * cols), numbers(3, cols));
+                let want = plain::product(size, &a, &b, transposed);
+                let run = |end| kernels::product(device, size, [&a, &b], transposed, end).unwrap();
+                let with_bias: Vec<f64> =
+                    want.iter().enumerate().map(|(i, v)| v + f64::from(bias[i % cols])).collect();
+                let what = format!("{size:?} {transposed:?}");
+                close(&what, &run(ProductEnd::Bias(&bias)).0, &with_bias, KERNEL);
+                let zero = vec![0.0; rows * cols];
+                let (weight, sum) = run(ProductEnd::Gradient(&zero, &vec![0.0; cols]));
+                close(&format!("{what} gradient"), &weight, &want, KERNEL);
+                let sums = plain::product([1, inner, cols], &vec![1.0; inner], &b, [false, transposed[1]]);
+                close(&format!("{what} bias gradient"), &sum, &sums, KERNEL);
+            }
+        }
+    });
+}
+
+#[test]
 fn gelu_is_accurate_far_out() {
     everywhere("gelu", |device| {
         let x: Vec<f32> =

@@ -181,7 +181,7 @@ fn tail(
     let kernel = context.kernel(
         "logits",
         "run",
-        &assemble(&[], &[include_str!("tile.wgsl"), include_str!("logits.wgsl")]),
+        &assemble(&[("TILE", 64)], &[include_str!("tile.wgsl"), include_str!("logits.wgsl")]),
         &binds,
     )?;
     let groups = [tiles as u32, slices as u32, (place.models * rounds) as u32];

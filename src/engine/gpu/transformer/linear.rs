@@ -87,20 +87,26 @@ pub(super) struct Operands<'b> {
     pub active: Option<&'b wgpu::Buffer>,
 }
 
-/// Workgroups that keep a large device busy; products with fewer tiles split their sum.
+/// Workgroups that keep a large device busy; products with fewer tiles split their sum, if they may.
 const ENOUGH: usize = 192;
 /// Shortest part of a split sum.
 const SHORTEST: usize = 128;
 
-/// Into how many parts the sum of a gradient is cut.
-pub(super) fn splits(rows: usize, cols: usize, inner: usize) -> usize {
-    let tiles = rows.div_ceil(64) * cols.div_ceil(64);
-    (ENOUGH / tiles.max(1)).min(inner / SHORTEST).clamp(1, 64)
+/// Side of a tile, and into how many parts the sum is cut: a function of the sizes alone, so that the same batches give the same bits.
+fn tiling(rows: usize, cols: usize, inner: usize, split: bool) -> (usize, usize) {
+    let parts = |side: usize| {
+        let tiles = rows.div_ceil(side) * cols.div_ceil(side);
+        let parts = if split { (ENOUGH / tiles.max(1)).min(inner / SHORTEST).clamp(1, 64) } else { 1 };
+        (tiles, parts)
+    };
+    let (tiles, large) = parts(128);
+    // A large tile halves the traffic, but not if it leaves half the device idle or is mostly beyond the edge.
+    if rows >= 128 && cols >= 128 && 2 * tiles * large >= ENOUGH { (128, large) } else { (64, parts(64).1) }
 }
 
 /// Numbers of scratch space [`Recorder::gradient`] needs.
 pub(super) fn scratch(rows: usize, cols: usize, inner: usize) -> usize {
-    match splits(rows, cols, inner) {
+    match tiling(rows, cols, inner, true).1 {
         1 => 0,
         n => n * (rows + 1) * cols,
     }
@@ -118,7 +124,9 @@ impl Recorder<'_> {
     ) -> Result<(), GpuError> {
         let rows = if shape.rows == READS { capacity } else { shape.rows as usize };
         let inner = if shape.inner == READS { capacity } else { shape.inner as usize };
-        let source = kernel(end, activation);
+        let gradient = matches!(end, End::Gradient | End::Partial);
+        let (tile, _) = tiling(rows, shape.cols as usize, inner, gradient);
+        let source = kernel(end, activation, tile);
         let Operands { a, b, params, extra, ints, out, active } = operands;
         let buffers = [
             read(a),
@@ -129,7 +137,7 @@ impl Recorder<'_> {
             write(out),
             write(active.unwrap_or(self.spare)),
         ];
-        let groups = [shape.cols.div_ceil(64), rows.div_ceil(64) as u32, shape.splits];
+        let groups = [shape.cols.div_ceil(tile as u32), rows.div_ceil(tile) as u32, shape.splits];
         let name = match end {
             End::Plain => "linear",
             End::Gelu => "linear + gelu",
@@ -150,7 +158,7 @@ impl Recorder<'_> {
         scratch: &wgpu::Buffer,
     ) -> Result<(), GpuError> {
         let inner = if shape.inner == READS { capacity } else { shape.inner as usize };
-        let splits = splits(shape.rows as usize, shape.cols as usize, inner);
+        let (tile, splits) = tiling(shape.rows as usize, shape.cols as usize, inner, true);
         if splits == 1 {
             return self.linear(End::Gradient, Activation::Gelu, shape, capacity, operands);
         }
@@ -169,7 +177,7 @@ impl Recorder<'_> {
         ];
         let size = (shape.rows as usize + 1) * shape.cols as usize;
         let groups = grid(size.div_ceil(64) as u32);
-        let source = kernel(End::Partial, Activation::Gelu);
+        let source = kernel(End::Partial, Activation::Gelu, tile);
         self.push("merge", "merge", &source, &shape, &buffers, groups, (size * splits) as f64)
     }
 
@@ -183,17 +191,17 @@ impl Recorder<'_> {
     ) -> Result<(), GpuError> {
         let count = capacity * shape.cols as usize;
         let buffers = [read(dy), read(dy), read(dy), read(x), read(dy), write(dx), write(self.spare)];
-        let source = kernel(End::GeluBack, activation);
+        let source = kernel(End::GeluBack, activation, 64);
         let groups = grid(count.div_ceil(64) as u32);
         self.push("gelu'", "slope", &source, shape, &buffers, groups, 30.0 * count as f64)
     }
 }
 
-fn kernel(end: End, activation: Activation) -> String {
+fn kernel(end: End, activation: Activation, tile: usize) -> String {
     // Only the ends with a gelu differ by it: one shader fewer to compile for the others.
     let erf = matches!(end, End::Gelu | End::GeluBack) && activation == Activation::Gelu;
     source(
-        &[("MODE", end as usize), ("ERF", usize::from(erf))],
+        &[("MODE", end as usize), ("ERF", usize::from(erf)), ("TILE", tile)],
         &[
             include_str!("../philox.wgsl"),
             include_str!("dropout.wgsl"),

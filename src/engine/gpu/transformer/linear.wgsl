@@ -92,8 +92,8 @@ fn store(r: u32, c: u32, product: vec4<f32>, split: u32) {
 fn multiply(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let rows = count_of(linear.rows);
     let inner = count_of(linear.inner);
-    let r0 = group.y * 64u;
-    let c0 = group.x * 64u;
+    let r0 = group.y * TILE;
+    let c0 = group.x * TILE;
     if (r0 >= rows) {
         return;
     }
@@ -101,26 +101,24 @@ fn multiply(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
     let part = ((inner + linear.splits - 1u) / linear.splits + 15u) / 16u * 16u;
     let k_from = min(group.z * part, inner);
     let k_to = min(k_from + part, inner);
-    var acc: array<vec4<f32>, 4>;
+    var acc: array<vec4<f32>, ACCUMULATORS>;
     tile_product(lane, r0, c0, k_from, k_to, linear.a_inner == 1u, linear.b_inner == 1u, &acc);
-    let r = r0 + 4u * (lane / 16u);
-    let c = c0 + 4u * (lane % 16u);
-    if (c < linear.cols) {
-        for (var i = 0u; i < 4u; i++) {
-            if (r + i < rows) {
-                store(r + i, c, acc[i], group.z);
-            }
+    for (var j = 0u; j < ACCUMULATORS; j++) {
+        let r = r0 + 64u * (j / (4u * HALVES)) + 4u * (lane / 16u) + j / HALVES % 4u;
+        let c = c0 + 64u * (j % HALVES) + 4u * (lane % 16u);
+        if (r < rows && c < linear.cols) {
+            store(r, c, acc[j], group.z);
         }
     }
     if ((MODE == GRADIENT || MODE == PARTIAL) && r0 == 0u && linear.bias != NONE) {
         // tile_product's last barrier is behind every read of tile_b.
         let along = linear.b_inner == 1u;
-        tile_b[select(lane / 16u, lane % 16u, along) * TILE_ROW + select(lane % 16u, lane / 16u, along)] = loaded_b;
+        tile_b[loading_k(lane, along) * TILE_ROW + loading_quad(lane, along)] = loaded_b;
         workgroupBarrier();
         let column = c0 + 4u * lane;
-        if (lane < 16u && column < linear.cols) {
+        if (lane < TILE_QUADS && column < linear.cols) {
             var sum = vec4<f32>(0.0);
-            for (var k = 0u; k < 16u; k++) {
+            for (var k = 0u; k < TILE_K; k++) {
                 sum += tile_b[k * TILE_ROW + lane];
             }
             for (var i = 0u; i < min(4u, linear.cols - column); i++) {

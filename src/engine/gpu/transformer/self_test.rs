@@ -38,7 +38,10 @@ fn material(vocab: usize) -> (Vec<u32>, Vec<u8>, Vec<u32>, Vec<f32>) {
     (tokens, keys, reads, targets)
 }
 
-fn both(context: &SharedContext, config: &TransformerConfig) -> Result<(Transformer, GpuTransformer), GpuError> {
+fn both(
+    context: &SharedContext,
+    config: &TransformerConfig,
+) -> Result<(Transformer, GpuTransformer), GpuError> {
     let refused = |e: String| GpuError::Refused(e);
     let params = TransformerParams::new(config.clone(), 1).map_err(|e| refused(e.to_string()))?;
     let cpu = Transformer::new(&params, TransformerOptions::default()).map_err(|e| refused(e.to_string()))?;
@@ -66,14 +69,21 @@ pub(in crate::engine::gpu) fn training(context: &SharedContext, config: &Transfo
     let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(SEQUENCES, LENGTH, &tokens) };
     let micro: [MicroBatch<'_>; 1] = [(batch, &reads, &targets)];
     // A large eps: where a gradient is only rounding, Adam must not make a step of it.
-    let adam = AdamSettings { eps: 1e-3, weight_decay: 0.01, decoupled: true, clip: Some(1.0), ..AdamSettings::default() };
+    let adam = AdamSettings {
+        eps: 1e-3,
+        weight_decay: 0.01,
+        decoupled: true,
+        clip: Some(1.0),
+        ..AdamSettings::default()
+    };
     let step = TrainStep { micro: &micro, rate: 1e-2, dropout_seed: Some(3) };
     gpu.train_step(&micro, step.rate, &adam, step.dropout_seed)?;
     let started = Instant::now();
     gpu.train_steps(&[step; 3], &adam)?;
     let seconds = started.elapsed().as_secs_f64().max(1e-9);
     for _ in 0..4 {
-        cpu.train_step(&micro, step.rate, &adam, step.dropout_seed).map_err(|e| GpuError::Refused(e.to_string()))?;
+        cpu.train_step(&micro, step.rate, &adam, step.dropout_seed)
+            .map_err(|e| GpuError::Refused(e.to_string()))?;
     }
     let (nmse, most) = distance(&gpu.to_params()?.values, &cpu.to_params().values);
     Ok((nmse, most, 3.0 / seconds))

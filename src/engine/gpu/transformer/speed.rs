@@ -93,7 +93,8 @@ pub fn speed(context: &SharedContext, case: &SpeedCase, time: Duration) -> Resul
     let options = GpuTransformerOptions::default();
     let mut model = GpuTransformer::new(context, &params, options)?;
     let positions = (sequences * length) as u32;
-    let tokens: Vec<u32> = (0..positions).map(|i| i.wrapping_mul(2_654_435_761) % config.vocab as u32).collect();
+    let tokens: Vec<u32> =
+        (0..positions).map(|i| i.wrapping_mul(2_654_435_761) % config.vocab as u32).collect();
     let reads: Vec<u32> = match every {
         0 => (1..=sequences).map(|b| (b * length - 1) as u32).collect(),
         every => (0..positions).step_by(*every).collect(),
