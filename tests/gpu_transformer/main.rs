@@ -7,10 +7,13 @@ mod harness;
 mod model;
 mod plain;
 
+use curricle::engine::gpu::self_test::self_test;
 use curricle::engine::gpu::transformer::kernels::{self, AttentionCase, Dropped, ProductEnd};
+use curricle::engine::gpu::transformer::speed::{SpeedCase, speed};
 use curricle::engine::transformer::AdamSettings;
 use curricle::model::transformer::{Activation, DropoutSite, Layout, TokenBatch, TransformerConfig};
 use harness::{KERNEL, cases, close, close_at, distributions, everywhere, numbers};
+use std::time::Duration;
 
 /// Sequence numbers that cross 2^32.
 const FIRST: u64 = (1 << 32) - 1;
@@ -79,7 +82,7 @@ fn products_agree() {
 fn large_products_agree() {
     everywhere("large products", |device| {
         // Enough tiles of 128 for the larger tile, whole or with its sum split; the last ones hang over the edge.
-        for size in [[1290, 20, 1285], [200, 3000, 130], [520, 600, 270]] {
+        for size in [[1160, 9, 1170], [200, 3000, 130], [520, 600, 270]] {
             let [rows, inner, cols] = size;
             for transposed in [[false, false], [true, true]] {
                 let (a, b, bias) = (numbers(1, rows * inner), numbers(2, inner * cols), numbers(3, cols));
@@ -312,6 +315,23 @@ fn updates_agree() {
             let want: Vec<f64> = want.iter().zip(wide(&params)).map(|(a, b)| a - b).collect();
             close("the change", &change, &want, harness::Tolerance(1e-9, 1e-4));
             assert!((f64::from(norm) - want_norm).abs() < 1e-5 * want_norm, "{norm} instead of {want_norm}");
+        }
+    });
+}
+
+#[test]
+fn every_kernel_of_a_step_has_a_speed() {
+    everywhere("speed", |device| {
+        for case in SpeedCase::small() {
+            let found = speed(device, &case, Duration::from_millis(1)).unwrap();
+            assert!(found.gflops > 0.0 && found.floor_microseconds > 0.0, "{found:?}");
+            assert_eq!(found.kernels.iter().map(|k| k.dispatches).sum::<usize>(), found.dispatches);
+            assert!(found.kernels.iter().all(|k| k.microseconds > 0.0), "{found:?}");
+        }
+        for report in
+            self_test(device).iter().filter(|r| r.kernel.contains("GPT-2") || r.kernel.contains("BERT"))
+        {
+            assert!(report.passed, "{report:?}");
         }
     });
 }

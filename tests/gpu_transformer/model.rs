@@ -157,7 +157,7 @@ fn logits_hidden_states_and_gradients_agree() {
 #[test]
 fn ten_steps_agree_and_resume() {
     everywhere("training", |device| {
-        for (i, case) in cases(device, &all(), 1).iter().enumerate() {
+        for (i, case) in cases(device, &all()[..3], 1).iter().enumerate() {
             let what = case.name;
             let materials: Vec<Material> = (0..3).map(|s| case.material(2 * s)).collect();
             let params = &materials[0].params;

@@ -348,18 +348,15 @@ impl GpuTransformer {
     ) -> Result<(), GpuError> {
         let TokenBatch { sequences, length, .. } = *batch;
         let most = self.budget();
-        let mut together = sequences;
+        let limits = self.context.limits();
+        // Indices are 32-bit.
+        let allowed = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((16 << 30) - 4);
+        let mut together = sequences.min(limits.max_compute_workgroups_per_dimension as usize);
         loop {
-            // As if everything were read: which sequences have how many reads must not matter for the cut.
-            let capacity = together * length;
-            let capacity = capacity.min(reads.len());
-            let sizes = self.sizes(together, length, capacity, kind);
+            // As if all reads were in one part: which sequences have how many must not matter for the cut.
+            let sizes = self.sizes(together, length, reads.len().min(together * length), kind);
             let (total, largest) = bytes(&self.config, &sizes);
-            let limits = self.context.limits();
-            let allowed =
-                limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((16 << 30) - 4);
-            let rows = together * self.config.heads.max(1);
-            if total <= most && largest <= allowed && together <= 65_535 && rows > 0 {
+            if total <= most && largest <= allowed {
                 break;
             }
             if together == 1 {

@@ -1,6 +1,6 @@
 //! Puts launches together: what every kernel of the transformer binds, and what a launch costs.
 
-use super::super::context::{Bind, GpuContext, Launch};
+use super::super::context::{Bind, GpuContext, Launch, STORAGE_BUFFERS};
 use super::super::{GpuError, assemble};
 
 /// Stands for the number of positions read, where a count of rows is asked for; see `step.wgsl`.
@@ -97,6 +97,10 @@ impl<'a> Recorder<'a> {
         for (bind, buffer) in buffers {
             binds.push(*bind);
             bound.push(buffer);
+        }
+        let storage = binds.iter().filter(|b| matches!(b, Bind::Read | Bind::Write)).count();
+        if storage > STORAGE_BUFFERS as usize {
+            return Err(GpuError::Refused(format!("{name} binds {storage} buffers: not every adapter can")));
         }
         let kernel = self.context.kernel(name, entry, source, &binds)?;
         let most = self.context.limits().max_compute_workgroups_per_dimension;

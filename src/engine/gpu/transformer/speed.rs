@@ -79,6 +79,11 @@ impl SpeedCase {
         };
         vec![parity(32), parity(4), pcfg]
     }
+
+    /// What one has patience for on a software adapter: the parity student with an eighth of the batch.
+    pub fn small() -> Vec<Self> {
+        Self::paper().drain(1..2).map(|case| Self { sequences: 4, ..case }).collect()
+    }
 }
 
 /// Measures one case, each kernel for about `time`.
