@@ -5,7 +5,10 @@ LIBRARIES := libopenblas-dev pkg-config
 TESTING := chromium
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo test lint setup setup-test
+# PYTHON_PACKAGES may name an index with CPU wheels: make interop PYTHON_PACKAGES="--extra-index-url .. torch transformers"
+PYTHON_PACKAGES := torch transformers
+
+.PHONY: demo test lint interop setup setup-test
 
 demo: setup
 	cargo build --release --locked
@@ -17,6 +20,12 @@ test: setup-test
 lint:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+# Exchanges folders with the real transformers, in a virtual environment of its own (some GB with PyTorch's default wheels).
+interop: setup
+	test -d target/interop-venv || python3 -m venv target/interop-venv
+	target/interop-venv/bin/pip install --quiet $(PYTHON_PACKAGES)
+	target/interop-venv/bin/python tests/interop.py
 
 setup:
 	@$(call install,$(LIBRARIES))

@@ -94,6 +94,14 @@ pub enum CheckpointError {
         /// The name that gives it away.
         tensor: String,
     },
+    /// A transformer whose configuration is missing or cannot be used.
+    #[error("checkpoint {}: {detail}", path.display())]
+    Config {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
     /// The tensors do not make one MLP, or make more than one.
     #[error("checkpoint {}: {detail}; the file has {}", path.display(), list(tensors))]
     Layout {

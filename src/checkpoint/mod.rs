@@ -9,7 +9,7 @@
 //! under any common prefix (`module.`, `_orig_mod.`, `net.`) or under `model_state_dict`, `state_dict` or `model`,
 //! or as a list of one dictionary per layer; layers whose names differ only in numbers keep the numbers' order. A layer
 //! without bias gets zeros, and the metadata says so. The hidden activation is not in such files: it is taken to be
-//! ReLU. f64, f16 and bf16 become f32; every value must be finite.
+//! ReLU. f64, f16 and bf16 become f32; every value must be finite. Transformers are the business of [`transformer`].
 
 pub mod atomic;
 mod error;
@@ -17,6 +17,7 @@ mod mlp;
 mod pickle;
 mod pytorch;
 pub mod tensors;
+pub mod transformer;
 
 pub use error::CheckpointError;
 pub use tensors::Format;
@@ -48,17 +49,27 @@ pub struct Metadata {
 impl Metadata {
     /// The string map of the file, for parameters of `shape`.
     fn to_map(&self, shape: &MlpShape) -> BTreeMap<String, String> {
-        let mut map = self.other.clone();
+        let mut map = self.provenance();
         let hidden: Vec<String> = shape.hidden.iter().map(ToString::to_string).collect();
+        for (key, value) in [
+            ("d", shape.d.to_string()),
+            ("hidden", hidden.join(",")),
+            ("classes", shape.classes.to_string()),
+        ] {
+            map.insert(format!("{PREFIX}{key}"), value);
+        }
+        map
+    }
+
+    /// The part of the string map that does not depend on the model.
+    fn provenance(&self) -> BTreeMap<String, String> {
+        let mut map = self.other.clone();
         let known = [
             ("step", self.step.map(|s| s.to_string())),
             ("experiment", self.experiment.clone()),
             ("arm", self.arm.clone()),
             ("seed", self.seed.map(|s| s.to_string())),
             ("version", Some(env!("CARGO_PKG_VERSION").to_string())),
-            ("d", Some(shape.d.to_string())),
-            ("hidden", Some(hidden.join(","))),
-            ("classes", Some(shape.classes.to_string())),
         ];
         for (key, value) in known {
             match value {
@@ -83,6 +94,11 @@ impl Metadata {
                 ));
             }
         }
+        Self::from_provenance(map)
+    }
+
+    /// The inverse of [`Self::provenance`]; `Err` names a key whose value is not what it should be.
+    fn from_provenance(mut map: BTreeMap<String, String>) -> Result<Self, String> {
         map.remove("format");
         let mut take = |key: &str| map.remove(&format!("{PREFIX}{key}"));
         let number = |key: &str, value: Option<String>| {

@@ -33,6 +33,8 @@ pub struct BenchArgs {
 pub enum BenchCommand {
     /// SGD steps and logits of MLPs with one hidden layer on the CPU.
     Mlp(MlpBench),
+    /// Training steps of the paper's transformers on the CPU.
+    Transformer(super::bench_transformer::TransformerBench),
 }
 
 /// Options of `curricle bench mlp`. Without --width, the standard set: widths 50,000, 1000 and 100.
@@ -144,6 +146,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     };
     match command {
         BenchCommand::Mlp(options) => mlp(options),
+        BenchCommand::Transformer(options) => super::bench_transformer::run(options),
     }
 }
 
@@ -405,14 +408,14 @@ impl Case {
 }
 
 /// Seconds this thread has spent on a processor; elapsed time where the system does not tell.
-fn processor_seconds(since: Instant) -> f64 {
+pub(super) fn processor_seconds(since: Instant) -> f64 {
     std::fs::read_to_string("/proc/thread-self/schedstat")
         .ok()
         .and_then(|line| line.split(' ').next()?.parse::<f64>().ok())
         .map_or_else(|| since.elapsed().as_secs_f64(), |ns| ns * 1e-9)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, each parse -> resolve -> call the library -> print.
 
 pub mod bench;
+pub mod bench_transformer;
 #[cfg(feature = "gpu")]
 pub mod bench_devices;
 pub mod correlate;

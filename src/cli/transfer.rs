@@ -1,6 +1,6 @@
 //! `curricle import` and `curricle export`: checkpoints and metrics from and to other programs.
 
-use crate::checkpoint::{self, Checkpoint, Format};
+use crate::checkpoint::{self, Checkpoint, Format, transformer};
 use crate::run::folder::{self, RunView};
 use crate::run::tensorboard::EventWriter;
 use anyhow::{Context, Result, bail};
@@ -10,13 +10,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Converts an MLP checkpoint (safetensors, .pt, .pth) to curricle's safetensors.
+/// Converts a checkpoint (safetensors, .pt, .pth, a Hugging Face folder) to curricle's safetensors.
 ///
-/// With --json it prints {"input","output","format","shape":{"d","hidden","classes"},"parameters","step","notes"};
-/// "format" is that of the input, "step" and "notes" are null where the file says nothing.
+/// An MLP or a GPT-2 or BERT language model. With --json it prints
+/// {"input","output","format","shape":{"d","hidden","classes"},"parameters","step","notes"}; "format" is that of the input,
+/// "step" and "notes" are null where the file says nothing. A transformer has "config" (its config.json) instead of "shape".
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
-    /// The checkpoint to read: a state dict, plain or nested, or a list of one dictionary per layer
+    /// The checkpoint to read: a state dict, plain or nested, a list of one dictionary per layer, or a folder of
+    /// save_pretrained
     pub file: PathBuf,
     /// The .safetensors file to write
     #[arg(short, long, value_name = "OUT.safetensors")]
@@ -32,19 +34,22 @@ pub struct ImportArgs {
 pub enum ExportFormat {
     /// One checkpoint; safetensors.torch.load_file reads it and nn.Sequential's load_state_dict takes it
     Safetensors,
+    /// One transformer checkpoint as a folder for from_pretrained
+    HuggingFace,
     /// The run's metrics, one row per evaluation
     Csv,
     /// The run's metrics as an event file in a folder for `tensorboard --logdir`
     Tensorboard,
 }
 
-/// Writes a run's metrics as CSV or TensorBoard events, or a checkpoint as safetensors.
+/// Writes a run's metrics as CSV or TensorBoard events, or a checkpoint as safetensors or a Hugging Face folder.
 ///
 /// In Python: state = safetensors.torch.load_file("OUT.safetensors"); model.load_state_dict(state), where model is
-/// nn.Sequential(nn.Linear(d, m), nn.ReLU(), nn.Linear(m, classes)).
+/// nn.Sequential(nn.Linear(d, m), nn.ReLU(), nn.Linear(m, classes)). A transformer: --format hugging-face, then
+/// GPT2LMHeadModel.from_pretrained("OUT") or BertForMaskedLM.from_pretrained("OUT").
 ///
 /// With --json it prints {"input","output","format"} and, for metrics, {"records"}, for a checkpoint,
-/// {"shape":{"d","hidden","classes"},"step"}.
+/// {"shape":{"d","hidden","classes"},"step"}, for a transformer "config" instead of "shape".
 #[derive(Debug, clap::Args)]
 pub struct ExportArgs {
     /// A run folder (the one with metrics.jsonl in it) or a checkpoint file
@@ -52,7 +57,7 @@ pub struct ExportArgs {
     /// What to write
     #[arg(long, value_enum)]
     pub format: ExportFormat,
-    /// Where to: a file; for tensorboard a folder
+    /// Where to: a file; for tensorboard and hugging-face a folder
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// The checkpoint of a run folder to export [default: the last]
@@ -68,6 +73,9 @@ pub struct ExportArgs {
 /// # Errors
 /// If the input is not one plain MLP or the output cannot be written.
 pub fn import(args: &ImportArgs) -> Result<()> {
+    if transformer::is_transformer(&args.file) {
+        return import_transformer(args);
+    }
     let checkpoint = checkpoint::load(&args.file)?;
     let shape = write_checkpoint(&checkpoint, &args.file, &args.output)?;
     let Checkpoint { params, metadata, format } = &checkpoint;
@@ -93,21 +101,59 @@ pub fn import(args: &ImportArgs) -> Result<()> {
     print_json(args.json, &report)
 }
 
+/// From a Hugging Face folder, or any transformer's file, to a single file.
+fn import_transformer(args: &ImportArgs) -> Result<()> {
+    let mut read = transformer::load(&args.file)?;
+    expect_safetensors(&args.output)?;
+    if let (Format::Pytorch, Some(name)) = (read.format, args.file.file_name()) {
+        read.metadata.other.insert("curricle.imported_from".into(), name.to_string_lossy().into_owned());
+    }
+    transformer::save(&args.output, &read.params, &read.metadata)?;
+    let config = &read.params.config;
+    let parameters = config.parameters();
+    eprintln!(
+        "{}: {config}, with {parameters} parameters, written to {}",
+        args.file.display(),
+        args.output.display()
+    );
+    let report = json!({
+        "input": args.file, "output": args.output, "format": read.format, "config": config.to_hugging_face(),
+        "parameters": parameters, "step": read.metadata.step, "notes": null,
+    });
+    print_json(args.json, &report)
+}
+
 /// `curricle export`.
 ///
 /// # Errors
 /// If the source does not hold what the format needs, or the output cannot be written.
 pub fn export(args: &ExportArgs) -> Result<()> {
     let mut report = json!({"input": args.source, "output": args.output, "format": args.format});
-    if args.format == ExportFormat::Safetensors {
+    if args.format == ExportFormat::HuggingFace {
+        let file = transformer_source(args)?;
+        let read = transformer::load(&file)?;
+        transformer::save_folder(&args.output, &read.params, &read.metadata)?;
+        report["config"] = read.params.config.to_hugging_face();
+        report["step"] = json!(read.metadata.step);
+        eprintln!("{}: {} written to {}", file.display(), read.params.config, args.output.display());
+    } else if args.format == ExportFormat::Safetensors {
         let file = checkpoint_file(args)?;
+        if transformer::is_transformer(&file) {
+            expect_safetensors(&args.output)?;
+            let read = transformer::load(&file)?;
+            transformer::save(&args.output, &read.params, &read.metadata)?;
+            report["config"] = read.params.config.to_hugging_face();
+            report["step"] = json!(read.metadata.step);
+            eprintln!("{}: {} written to {}", file.display(), read.params.config, args.output.display());
+            return print_json(args.json, &report);
+        }
         let checkpoint = checkpoint::load(&file)?;
         report["shape"] = write_checkpoint(&checkpoint, &file, &args.output)?;
         report["step"] = json!(checkpoint.metadata.step);
         eprintln!("{}: {} written to {}", file.display(), checkpoint.params.shape(), args.output.display());
     } else {
         if args.step.is_some() {
-            bail!("--step picks a checkpoint: it goes with --format safetensors");
+            bail!("--step picks a checkpoint: it goes with --format safetensors or hugging-face");
         }
         let run = folder::open_read_only(&args.source).context("metrics are exported from a run folder")?;
         let records: Vec<Map<String, Value>> = run.read_metrics()?;
@@ -123,6 +169,18 @@ pub fn export(args: &ExportArgs) -> Result<()> {
         eprintln!("{}: {} records written to {}", args.source.display(), records.len(), written.display());
     }
     print_json(args.json, &report)
+}
+
+/// The transformer to export: a Hugging Face folder, a file, or a checkpoint of a run folder.
+fn transformer_source(args: &ExportArgs) -> Result<PathBuf> {
+    if args.source.is_dir() && transformer::is_transformer(&args.source) && args.step.is_none() {
+        return Ok(args.source.clone());
+    }
+    let file = checkpoint_file(args)?;
+    if !transformer::is_transformer(&file) {
+        bail!("{} is not a transformer's: export it with --format safetensors", file.display());
+    }
+    Ok(file)
 }
 
 /// The file to export: the source itself, or one of its checkpoints.
@@ -143,11 +201,17 @@ fn checkpoint_file(args: &ExportArgs) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Writes our safetensors and gives the shape for the report.
-fn write_checkpoint(checkpoint: &Checkpoint, from: &Path, to: &Path) -> Result<Value> {
+/// A safetensors file should be called one.
+fn expect_safetensors(to: &Path) -> Result<()> {
     if to.extension().is_none_or(|e| e != "safetensors") {
         bail!("{}: the output is a safetensors file, so its name must end in .safetensors", to.display());
     }
+    Ok(())
+}
+
+/// Writes our safetensors and gives the shape for the report.
+fn write_checkpoint(checkpoint: &Checkpoint, from: &Path, to: &Path) -> Result<Value> {
+    expect_safetensors(to)?;
     let mut metadata = checkpoint.metadata.clone();
     if checkpoint.format == Format::Pytorch
         && let Some(name) = from.file_name()

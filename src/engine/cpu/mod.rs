@@ -6,7 +6,7 @@ mod transformer;
 
 pub use blocked::{BlockedMlp, Floor, Isa, Peaks};
 pub use plain::PlainMlp;
-pub use transformer::{PlainTransformer, Transformer, TransformerOptions};
+pub use transformer::{Operations, PlainTransformer, Transformer, TransformerOptions};
 
 use super::{Steps, StepsResult};
 use crate::model::mlp::MlpParams;

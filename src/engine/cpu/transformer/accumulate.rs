@@ -9,7 +9,7 @@ use super::group::Group;
 use super::linear::SingleThreaded;
 use super::net::Net;
 use super::norm;
-use super::workspace::Workspace;
+use super::workspace::{Buffer, Workspace, zeroed};
 use crate::model::transformer::{MicroBatch, TokenBatch};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -42,10 +42,10 @@ pub fn for_each<T: Send>(pool: &Pool, items: &mut [T], f: impl Fn(usize, &mut T)
 /// A lane's sums.
 #[derive(Debug, Default)]
 struct Lane {
-    gradient: Vec<f32>,
+    gradient: Buffer,
     tables: TableGradients,
     loss: f64,
-    spare: Vec<f32>,
+    spare: Buffer,
     part: TableGradients,
 }
 
@@ -119,7 +119,7 @@ impl Machinery {
         let used = micro.iter().map(|(batch, ..)| count(batch)).max().unwrap_or(1);
         self.lanes.resize_with(used, Lane::default);
         for_each(pool, &mut self.lanes, |_, lane| {
-            super::workspace::zeroed(&mut lane.gradient, net.layout.parameters);
+            zeroed(&mut lane.gradient, net.layout.parameters);
         });
         let dropped = dropout_seed.is_some() && net.config.dropout.embedding > 0.0;
         let mut loss = 0.0;

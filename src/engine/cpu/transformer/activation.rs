@@ -7,7 +7,7 @@ use crate::model::transformer::Activation;
 ///
 /// Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7, about an f32 rounding of values near 1.
 #[inline(always)]
-fn normal<const F: bool>(x: f32) -> (f32, f32) {
+fn normal<const F: u8>(x: f32) -> (f32, f32) {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / fma::<F>(0.327_591_1, z, 1.0);
     let p = fma::<F>(1.061_405_4, t, -1.453_152);
@@ -23,7 +23,7 @@ fn normal<const F: bool>(x: f32) -> (f32, f32) {
 /// The logistic function s of 2 u, which is (1 + tanh u) / 2, then 1 - s without cancellation, and du/dx, for
 /// u = sqrt(2/pi) (x + 0.044715 x^3).
 #[inline(always)]
-fn logistic<const F: bool>(x: f32) -> (f32, f32, f32) {
+fn logistic<const F: u8>(x: f32) -> (f32, f32, f32) {
     const C: f32 = 0.797_884_6;
     const A: f32 = 0.044_715;
     let u = C * fma::<F>(A * x * x, x, x);
@@ -33,12 +33,12 @@ fn logistic<const F: bool>(x: f32) -> (f32, f32, f32) {
 }
 
 #[inline(always)]
-fn value<const F: bool, const ERF: bool>(x: f32) -> f32 {
+fn value<const F: u8, const ERF: bool>(x: f32) -> f32 {
     if ERF { x * normal::<F>(x).0 } else { x * logistic::<F>(x).0 }
 }
 
 #[inline(always)]
-fn slope<const F: bool, const ERF: bool>(x: f32) -> f32 {
+fn slope<const F: u8, const ERF: bool>(x: f32) -> f32 {
     if ERF {
         let (below, density) = normal::<F>(x);
         fma::<F>(x, density, below)
@@ -49,7 +49,7 @@ fn slope<const F: bool, const ERF: bool>(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn rows<const F: bool, const ERF: bool>(x: &mut [f32], bias: &[f32], out: &mut [f32]) {
+fn rows<const F: u8, const ERF: bool>(x: &mut [f32], bias: &[f32], out: &mut [f32]) {
     for (x, out) in x.chunks_exact_mut(bias.len()).zip(out.chunks_exact_mut(bias.len())) {
         for ((x, out), b) in x.iter_mut().zip(out).zip(bias) {
             *x += b;
@@ -59,7 +59,7 @@ fn rows<const F: bool, const ERF: bool>(x: &mut [f32], bias: &[f32], out: &mut [
 }
 
 #[inline(always)]
-fn forward_body<const F: bool>(activation: Activation, x: &mut [f32], bias: &[f32], out: &mut [f32]) {
+fn forward_body<const F: u8>(activation: Activation, x: &mut [f32], bias: &[f32], out: &mut [f32]) {
     match activation {
         Activation::Gelu => rows::<F, true>(x, bias, out),
         Activation::GeluNew => rows::<F, false>(x, bias, out),
@@ -72,7 +72,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn slopes<const F: bool, const ERF: bool>(x: &[f32], d: &mut [f32], sums: &mut [f32]) {
+fn slopes<const F: u8, const ERF: bool>(x: &[f32], d: &mut [f32], sums: &mut [f32]) {
     for (x, d) in x.chunks_exact(sums.len()).zip(d.chunks_exact_mut(sums.len())) {
         for ((x, d), s) in x.iter().zip(d).zip(sums.iter_mut()) {
             *d *= slope::<F, ERF>(*x);
@@ -82,7 +82,7 @@ fn slopes<const F: bool, const ERF: bool>(x: &[f32], d: &mut [f32], sums: &mut [
 }
 
 #[inline(always)]
-fn backward_body<const F: bool>(activation: Activation, x: &[f32], d: &mut [f32], sums: &mut [f32]) {
+fn backward_body<const F: u8>(activation: Activation, x: &[f32], d: &mut [f32], sums: &mut [f32]) {
     match activation {
         Activation::Gelu => slopes::<F, true>(x, d, sums),
         Activation::GeluNew => slopes::<F, false>(x, d, sums),

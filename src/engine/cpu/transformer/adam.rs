@@ -57,7 +57,7 @@ impl Update {
 }
 
 #[inline(always)]
-fn apply_body<const F: bool>(u: Update, gradient: &[f32], p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
+fn apply_body<const F: u8>(u: Update, gradient: &[f32], p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
     for (((g, p), m), v) in gradient.iter().zip(p).zip(m).zip(v) {
         let g = fma::<F>(u.coupled, *p, g * u.scale);
         *m = fma::<F>(u.beta1, *m, u.one_minus_beta1 * g);

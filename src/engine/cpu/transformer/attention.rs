@@ -6,10 +6,28 @@
 //! left out beforehand. Head dimensions are cut into chunks of eight, the last one padded with zeros.
 
 use super::dropout::{self, Mask};
-use super::simd::{LANES, V, dispatch};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{AVX2, AVX512, x86};
+use super::simd::{LANES, Register, V, dispatch};
 
 /// Head dimensions handled at once: eight operands and eight sums fit the registers.
 const CHUNK: usize = 8;
+
+/// Calls a function over [`Register`] with the registers of the instruction set `F`.
+macro_rules! registers {
+    ($F:ident, $function:ident($($argument:expr),* $(,)?)) => {
+        // SAFETY: `F` says for which instruction set this code is compiled, and so where it runs.
+        unsafe {
+            match $F {
+                #[cfg(target_arch = "x86_64")]
+                AVX512 => $function::<x86::Avx512>($($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                AVX2 => $function::<x86::Avx2>($($argument),*),
+                _ => $function::<V>($($argument),*),
+            }
+        }
+    };
+}
 
 /// Where one sequence's queries, keys and values lie. Rows are given by index, so that several positions can share one.
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +127,7 @@ impl Scratch {
     }
 }
 
-/// Copies one head's columns of some rows, (x + bias) * scale, into both layouts.
+/// Copies one head's columns of some rows, (x + bias) * scale, to `[chunk][row][8]`.
 #[inline(always)]
 fn pack(
     from: &[f32],
@@ -118,10 +136,20 @@ fn pack(
     bias: &[f32],
     scale: f32,
     out: &mut [[f32; CHUNK]],
-    lanes: &mut [V],
 ) {
     let (count, width) = (rows.len(), bias.len());
     let chunks = width.div_ceil(CHUNK);
+    if width == CHUNK {
+        // The common case, without counting columns.
+        let bias: &[f32; CHUNK] = bias.first_chunk().expect("eight columns");
+        for (out, row) in out.iter_mut().zip(rows) {
+            let from: &[f32; CHUNK] = from[row * stride..].first_chunk().expect("eight columns");
+            for c in 0..CHUNK {
+                out[c] = (from[c] + bias[c]) * scale;
+            }
+        }
+        return;
+    }
     for (i, row) in rows.enumerate() {
         let from = &from[row * stride..row * stride + width];
         for chunk in 0..chunks {
@@ -133,7 +161,12 @@ fn pack(
             out[chunk * count + i] = values;
         }
     }
-    // From the first layout: a read per element and no index arithmetic per row.
+}
+
+/// `[chunk][row][8]` to `[block of 16 rows][chunk][8]` with rows in the lanes.
+#[inline(always)]
+fn turn(out: &[[f32; CHUNK]], count: usize, lanes: &mut [V]) {
+    let chunks = out.len() / count;
     for block in 0..count.div_ceil(LANES) {
         for chunk in 0..chunks {
             let rows = &out[chunk * count + block * LANES..chunk * count + count.min((block + 1) * LANES)];
@@ -150,29 +183,94 @@ fn pack(
 }
 
 /// target[j] (+)= sum_c lanes[c] * rows[j][c].
+///
+/// # Safety
+/// As for [`Register`], here and below.
 #[inline(always)]
-fn products<const F: bool>(target: &mut [V], rows: &[[f32; CHUNK]], lanes: &[V], first: bool) {
-    let lanes: &[V; CHUNK] = lanes.first_chunk().expect("a chunk of lanes");
-    let lanes = *lanes;
-    for (target, row) in target.iter_mut().zip(rows) {
-        let mut sum = if first { V::ZERO } else { *target };
+unsafe fn products<R: Register>(target: &mut [V], rows: &[[f32; CHUNK]], lanes: &[V], first: bool) {
+    let from: &[V; CHUNK] = lanes.first_chunk().expect("a chunk of lanes");
+    // SAFETY: the caller's.
+    unsafe {
+        let mut lanes = [R::splat(0.0); CHUNK];
         for c in 0..CHUNK {
-            sum = lanes[c].fma::<F>(V::splat(row[c]), sum);
+            lanes[c] = R::load(&from[c]);
         }
-        *target = sum;
+        for (target, row) in target.iter_mut().zip(rows) {
+            // Two chains, so that one's latency hides behind the other.
+            let mut sum = R::load(if first { &V::ZERO } else { target });
+            let mut other = R::splat(0.0);
+            for c in 0..CHUNK / 2 {
+                sum = sum.add_scaled(lanes[c], row[c]);
+                other = other.add_scaled(lanes[CHUNK / 2 + c], row[CHUNK / 2 + c]);
+            }
+            sum.add(other).store(target);
+        }
     }
 }
 
-/// sum_j weights[j] * rows[j][c] for c of one chunk.
+/// sum_j weights[j] * rows[j][c] for c of one chunk, times `scale`.
 #[inline(always)]
-fn combine<const F: bool>(weights: &[V], rows: &[[f32; CHUNK]]) -> [V; CHUNK] {
-    let mut sums = [V::ZERO; CHUNK];
-    for (weight, row) in weights.iter().zip(rows) {
+unsafe fn combine<R: Register>(weights: &[V], rows: &[[f32; CHUNK]], scale: &V) -> [V; CHUNK] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [R::splat(0.0); CHUNK];
+        for (weight, row) in weights.iter().zip(rows) {
+            let weight = R::load(weight);
+            for c in 0..CHUNK {
+                sums[c] = sums[c].add_scaled(weight, row[c]);
+            }
+        }
+        let mut out = [V::ZERO; CHUNK];
+        let scale = R::load(scale);
         for c in 0..CHUNK {
-            sums[c] = weight.fma::<F>(V::splat(row[c]), sums[c]);
+            sums[c].mul(scale).store(&mut out[c]);
+        }
+        out
+    }
+}
+
+/// Scores become exp(score - peak); returns their sums.
+#[inline(always)]
+unsafe fn exponentials<R: Register>(scores: &mut [V], peak: &V) -> V {
+    // SAFETY: the caller's.
+    unsafe {
+        let peak = R::load(peak);
+        let mut total = R::splat(0.0);
+        for score in scores {
+            let p = R::load(score).sub(peak).exp();
+            total = total.add(p);
+            p.store(score);
+        }
+        let mut out = V::ZERO;
+        total.store(&mut out);
+        out
+    }
+}
+
+/// Scores become dL/dscore = p (dL/dp - dot) with p = exp(score - peak) * inverse and dL/dp in `slopes`.
+#[inline(always)]
+unsafe fn score_slopes<R: Register>(scores: &mut [V], slopes: &[V], [peak, inverse, dot]: &[V; 3]) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (peak, inverse, dot) = (R::load(peak), R::load(inverse), R::load(dot));
+        for (score, slope) in scores.iter_mut().zip(slopes) {
+            let p = R::load(score).sub(peak).exp().mul(inverse);
+            p.mul(R::load(slope).sub(dot)).store(score);
         }
     }
-    sums
+}
+
+/// The same with one query's [peak, inverse, dot] per row: dL/dscore goes to `slopes`, p to `scores`.
+#[inline(always)]
+unsafe fn key_slopes<R: Register>(scores: &mut [V], slopes: &mut [V], statistics: &[[f32; 3]]) {
+    // SAFETY: the caller's.
+    unsafe {
+        for ((score, slope), [peak, inverse, dot]) in scores.iter_mut().zip(slopes).zip(statistics) {
+            let p = R::load(score).sub(R::splat(*peak)).exp().mul(R::splat(*inverse));
+            p.mul(R::load(slope).sub(R::splat(*dot))).store(slope);
+            p.store(score);
+        }
+    }
 }
 
 /// Minus infinity in the lanes whose query does not see the key.
@@ -187,7 +285,7 @@ fn hide(scores: &mut [V], from: usize, seen: &[u32; LANES]) {
 
 /// Dropout factors of sixteen queries, `[key]` with queries in the lanes; also noted in `kept` if it is not empty.
 #[inline(always)]
-fn drop_block<const F: bool>(
+fn drop_block<const F: u8>(
     sequence: &Sequence<'_>,
     (mask, number): (Mask, u64),
     head: usize,
@@ -224,7 +322,7 @@ fn rows(rows: &[u32]) -> impl ExactSizeIterator<Item = usize> {
 }
 
 #[inline(always)]
-fn forward_body<const F: bool>(
+fn forward_body<const F: u8>(
     s: Sequence<'_>,
     scratch: &mut Scratch,
     out: &mut [f32],
@@ -244,9 +342,10 @@ fn forward_body<const F: bool>(
     for head in 0..s.heads {
         let at = head * width;
         let bias = |part: usize| &s.bias[part * hidden + at..][..width];
-        pack(&s.q[at..], hidden, rows(s.q_rows), bias(0), scale, &mut scratch.q, &mut scratch.q_lanes);
-        pack(&s.kv[at..], 2 * hidden, rows(s.k_rows), bias(1), 1.0, &mut scratch.k, &mut scratch.k_lanes);
-        pack(&s.kv[hidden + at..], 2 * hidden, rows(s.k_rows), bias(2), 1.0, &mut scratch.v, &mut scratch.v_lanes);
+        pack(&s.q[at..], hidden, rows(s.q_rows), bias(0), scale, &mut scratch.q);
+        pack(&s.kv[at..], 2 * hidden, rows(s.k_rows), bias(1), 1.0, &mut scratch.k);
+        pack(&s.kv[hidden + at..], 2 * hidden, rows(s.k_rows), bias(2), 1.0, &mut scratch.v);
+        turn(&scratch.q, queries, &mut scratch.q_lanes);
         for block in 0..queries.div_ceil(LANES) {
             let range = block * LANES..queries.min((block + 1) * LANES);
             let seen = seen_lanes(&scratch.seen[range.clone()]);
@@ -254,7 +353,7 @@ fn forward_body<const F: bool>(
             let scores = &mut scratch.scores[..most];
             for chunk in 0..chunks {
                 let lanes = &scratch.q_lanes[(block * chunks + chunk) * CHUNK..];
-                products::<F>(scores, &scratch.k[chunk * keys..], lanes, chunk == 0);
+                registers!(F, products(scores, &scratch.k[chunk * keys..], lanes, chunk == 0));
             }
             hide(scores, seen[0] as usize, &seen);
             let mut peak = V::splat(f32::NEG_INFINITY);
@@ -263,11 +362,7 @@ fn forward_body<const F: bool>(
             }
             // A query that sees nothing: any finite number will do.
             let peak = peak.map(|m| if m == f32::NEG_INFINITY { 0.0 } else { m });
-            let mut total = V::ZERO;
-            for score in &mut *scores {
-                *score = score.sub(peak).exp::<F>();
-                total = total.add(*score);
-            }
+            let total = registers!(F, exponentials(scores, &peak));
             if let Some(dropout) = s.dropout {
                 let buffers = (&mut scratch.factors[..most], &mut scratch.row[..], &mut [][..]);
                 drop_block::<F>(&s, dropout, head, range.clone(), &seen, buffers);
@@ -277,8 +372,7 @@ fn forward_body<const F: bool>(
             }
             let inverse = total.map(|t| if t == 0.0 { 0.0 } else { 1.0 / t });
             for chunk in 0..chunks {
-                let sums = combine::<F>(scores, &scratch.v[chunk * keys..]);
-                let sums = sums.map(|sum| sum.mul(inverse));
+                let sums = registers!(F, combine(scores, &scratch.v[chunk * keys..], &inverse));
                 let columns = CHUNK.min(width - chunk * CHUNK);
                 for (lane, i) in range.clone().enumerate() {
                     let out = &mut out[i * hidden + at + chunk * CHUNK..][..columns];
@@ -334,17 +428,17 @@ pub struct Backward<'a> {
 
 /// Adds lanes (rows `range` of the packed order) of one chunk to columns of the rows they came from.
 #[inline(always)]
-fn scatter(sums: &[V; CHUNK], scale: f32, to: &mut [f32], stride: usize, at: usize, rows: &[u32], columns: usize) {
+fn scatter(sums: &[V; CHUNK], to: &mut [f32], stride: usize, at: usize, rows: &[u32], columns: usize) {
     for (lane, row) in rows.iter().enumerate() {
         let to = &mut to[*row as usize * stride + at..][..columns];
         for (t, sum) in to.iter_mut().zip(sums) {
-            *t += sum.0[lane] * scale;
+            *t += sum.0[lane];
         }
     }
 }
 
 #[inline(always)]
-fn backward_body<const F: bool>(s: Sequence<'_>, scratch: &mut Scratch, b: Backward<'_>) {
+fn backward_body<const F: u8>(s: Sequence<'_>, scratch: &mut Scratch, b: Backward<'_>) {
     let (width, hidden) = (s.head_dim(), s.hidden);
     let chunks = width.div_ceil(CHUNK);
     let (queries, keys) = (s.q_rows.len(), s.k_rows.len());
@@ -361,10 +455,16 @@ fn backward_body<const F: bool>(s: Sequence<'_>, scratch: &mut Scratch, b: Backw
     for head in 0..s.heads {
         let at = head * width;
         let bias = |part: usize| &s.bias[part * hidden + at..][..width];
-        pack(&s.q[at..], hidden, rows(s.q_rows), bias(0), scale, &mut scratch.q, &mut scratch.q_lanes);
-        pack(&s.kv[at..], 2 * hidden, rows(s.k_rows), bias(1), 1.0, &mut scratch.k, &mut scratch.k_lanes);
-        pack(&s.kv[hidden + at..], 2 * hidden, rows(s.k_rows), bias(2), 1.0, &mut scratch.v, &mut scratch.v_lanes);
-        pack(&b.d_out[at..], hidden, 0..queries, &zero, 1.0, &mut scratch.d, &mut scratch.d_lanes);
+        pack(&s.q[at..], hidden, rows(s.q_rows), bias(0), scale, &mut scratch.q);
+        pack(&s.kv[at..], 2 * hidden, rows(s.k_rows), bias(1), 1.0, &mut scratch.k);
+        pack(&s.kv[hidden + at..], 2 * hidden, rows(s.k_rows), bias(2), 1.0, &mut scratch.v);
+        pack(&b.d_out[at..], hidden, 0..queries, &zero, 1.0, &mut scratch.d);
+        turn(&scratch.q, queries, &mut scratch.q_lanes);
+        turn(&scratch.d, queries, &mut scratch.d_lanes);
+        if keys > 0 {
+            turn(&scratch.k, keys, &mut scratch.k_lanes);
+            turn(&scratch.v, keys, &mut scratch.v_lanes);
+        }
         for i in 0..queries {
             let [peak, inverse] = b.statistics[head * queries + i];
             let (o, d) = (&b.out[i * hidden + at..][..width], &b.d_out[i * hidden + at..][..width]);
@@ -392,7 +492,7 @@ fn backward_body<const F: bool>(s: Sequence<'_>, scratch: &mut Scratch, b: Backw
 
 /// dL/dq of one head: queries in the lanes.
 #[inline(always)]
-fn queries_backward<const F: bool>(
+fn queries_backward<const F: u8>(
     s: &Sequence<'_>,
     scratch: &mut Scratch,
     head: usize,
@@ -410,8 +510,8 @@ fn queries_backward<const F: bool>(
         let slopes = &mut scratch.slopes[..most];
         for chunk in 0..chunks {
             let lanes = (block * chunks + chunk) * CHUNK;
-            products::<F>(scores, &scratch.k[chunk * keys..], &scratch.q_lanes[lanes..], chunk == 0);
-            products::<F>(slopes, &scratch.v[chunk * keys..], &scratch.d_lanes[lanes..], chunk == 0);
+            registers!(F, products(scores, &scratch.k[chunk * keys..], &scratch.q_lanes[lanes..], chunk == 0));
+            registers!(F, products(slopes, &scratch.v[chunk * keys..], &scratch.d_lanes[lanes..], chunk == 0));
         }
         hide(scores, seen[0] as usize, &seen);
         if let Some(dropout) = s.dropout {
@@ -422,24 +522,25 @@ fn queries_backward<const F: bool>(
             }
         }
         let own = &scratch.statistics[range.clone()];
-        let lane = |part: usize| V(std::array::from_fn(|lane| own.get(lane).map_or(0.0, |s| s[part])));
-        let (peak, inverse, dot) = (lane(0), lane(1), lane(2));
-        for (score, slope) in scores.iter_mut().zip(&*slopes) {
-            let p = score.sub(peak).exp::<F>().mul(inverse);
-            *score = p.mul(slope.sub(dot));
+        let mut statistics = [V::ZERO; 3];
+        for (lane, own) in own.iter().enumerate() {
+            for part in 0..3 {
+                statistics[part].0[lane] = own[part];
+            }
         }
+        registers!(F, score_slopes(scores, slopes, &statistics));
         for chunk in 0..chunks {
-            let sums = combine::<F>(scores, &scratch.k[chunk * keys..]);
+            let sums = registers!(F, combine(scores, &scratch.k[chunk * keys..], &V::splat(scale)));
             let columns = CHUNK.min(width - chunk * CHUNK);
             let at = head * width + chunk * CHUNK;
-            scatter(&sums, scale, d_q, s.hidden, at, &s.q_rows[range.clone()], columns);
+            scatter(&sums, d_q, s.hidden, at, &s.q_rows[range.clone()], columns);
         }
     }
 }
 
 /// dL/dk and dL/dv of one head: keys in the lanes.
 #[inline(always)]
-fn keys_backward<const F: bool>(s: &Sequence<'_>, scratch: &mut Scratch, head: usize, d_kv: &mut [f32]) {
+fn keys_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: usize, d_kv: &mut [f32]) {
     let (width, hidden) = (s.head_dim(), s.hidden);
     let chunks = width.div_ceil(CHUNK);
     let (queries, keys) = (s.q_rows.len(), s.k_rows.len());
@@ -455,29 +556,32 @@ fn keys_backward<const F: bool>(s: &Sequence<'_>, scratch: &mut Scratch, head: u
         for chunk in 0..chunks {
             let lanes = (block * chunks + chunk) * CHUNK;
             let start = chunk * queries + from;
-            products::<F>(scores, &scratch.q[start..], &scratch.k_lanes[lanes..], chunk == 0);
-            products::<F>(slopes, &scratch.d[start..], &scratch.v_lanes[lanes..], chunk == 0);
+            registers!(F, products(scores, &scratch.q[start..], &scratch.k_lanes[lanes..], chunk == 0));
+            registers!(F, products(slopes, &scratch.d[start..], &scratch.v_lanes[lanes..], chunk == 0));
         }
-        for j in 0..count {
-            let [peak, inverse, dot] = scratch.statistics[from + j];
-            let mut score = scores[j];
-            let seen = scratch.seen[from + j];
-            if (seen as usize) < first + LANES {
-                for (lane, s) in score.0.iter_mut().enumerate() {
-                    *s = if ((first + lane) as u32) < seen { *s } else { f32::NEG_INFINITY };
-                }
+        for (score, seen) in scores.iter_mut().zip(&scratch.seen[from..]) {
+            if *seen as usize >= first + LANES {
+                break;
             }
-            let p = score.sub(V::splat(peak)).exp::<F>().mul(V::splat(inverse));
-            match s.dropout {
-                None => {
-                    slopes[j] = p.mul(slopes[j].sub(V::splat(dot)));
-                    scores[j] = p;
-                }
-                Some((mask, _)) => {
+            for (lane, s) in score.0.iter_mut().enumerate() {
+                *s = if ((first + lane) as u32) < *seen { *s } else { f32::NEG_INFINITY };
+            }
+        }
+        let statistics = &scratch.statistics[from..];
+        match s.dropout {
+            None => registers!(F, key_slopes(scores, slopes, statistics)),
+            Some((mask, _)) => {
+                let factors = &mut scratch.factors[..count];
+                for (j, factor) in factors.iter_mut().enumerate() {
                     let kept = &scratch.kept[(from + j) * stride + first..][..LANES];
-                    let factor = V(std::array::from_fn(|lane| f32::from(kept[lane]) * mask.scale));
-                    slopes[j] = p.mul(slopes[j].mul(factor).sub(V::splat(dot)));
-                    scores[j] = p.mul(factor);
+                    for (f, kept) in factor.0.iter_mut().zip(kept) {
+                        *f = f32::from(*kept) * mask.scale;
+                    }
+                    slopes[j] = slopes[j].mul(*factor);
+                }
+                registers!(F, key_slopes(scores, slopes, statistics));
+                for (score, factor) in scores.iter_mut().zip(factors) {
+                    *score = score.mul(*factor);
                 }
             }
         }
@@ -486,10 +590,10 @@ fn keys_backward<const F: bool>(s: &Sequence<'_>, scratch: &mut Scratch, head: u
             let columns = CHUNK.min(width - chunk * CHUNK);
             let at = head * width + chunk * CHUNK;
             // The packed queries carry the scale.
-            let d_k = combine::<F>(slopes, &scratch.q[start..]);
-            scatter(&d_k, 1.0, d_kv, 2 * hidden, at, &s.k_rows[range.clone()], columns);
-            let d_v = combine::<F>(scores, &scratch.d[start..]);
-            scatter(&d_v, 1.0, d_kv, 2 * hidden, hidden + at, &s.k_rows[range.clone()], columns);
+            let d_k = registers!(F, combine(slopes, &scratch.q[start..], &V::splat(1.0)));
+            scatter(&d_k, d_kv, 2 * hidden, at, &s.k_rows[range.clone()], columns);
+            let d_v = registers!(F, combine(scores, &scratch.d[start..], &V::splat(1.0)));
+            scatter(&d_v, d_kv, 2 * hidden, hidden + at, &s.k_rows[range.clone()], columns);
         }
     }
 }

@@ -7,7 +7,7 @@ use super::forward::Pass;
 use super::net::norm_gradient;
 use super::norm::{add, column_sums, layer_norm_backward};
 use super::residual::{drop_rows, scatter_add};
-use super::workspace::{Workspace, sized, zeroed};
+use super::workspace::{Buffer, Workspace, copied, sized, zeroed};
 use crate::model::loss::Loss;
 use crate::model::transformer::DropoutSite;
 
@@ -136,9 +136,7 @@ impl Pass<'_> {
                 d_x
             }
             None => {
-                g.x.clear();
-                g.x.extend_from_slice(d_middle);
-                &mut g.x[..]
+                copied(&mut g.x, d_middle)
             }
         };
         let table = self.tables.filter(|_| l == 0);
@@ -195,12 +193,11 @@ impl Pass<'_> {
         site: DropoutSite,
         rows: Option<&[u32]>,
         d: &'b [f32],
-        into: &'b mut Vec<f32>,
+        into: &'b mut Buffer,
         factors: &mut Vec<f32>,
     ) -> &'b [f32] {
         let Some(mask) = self.row_mask(site) else { return d };
-        into.clear();
-        into.extend_from_slice(d);
+        let into = copied(into, d);
         drop_rows(self.net.isa, rows, mask, self.net.config.hidden, factors, into);
         into
     }

@@ -44,7 +44,7 @@ fn philox_lanes(seed: u64, index: u64, first_block: u32, stream: u32) -> [[u32; 
 
 /// [`fill`] for kernels that are already compiled for an instruction set.
 #[inline(always)]
-pub fn fill_body<const F: bool>(mask: Mask, sequence: u64, first: usize, out: &mut [f32]) {
+pub fn fill_body<const F: u8>(mask: Mask, sequence: u64, first: usize, out: &mut [f32]) {
     let factor = |word: u32| if word < mask.threshold { 0.0 } else { mask.scale };
     // Elements before the first whole block of four.
     let head = (first.next_multiple_of(4) - first).min(out.len());

@@ -1,6 +1,7 @@
 //! Embeddings, and the table of distinct ones with the first layer's projections.
 
 use super::net::{Net, norm_gradient};
+use super::workspace::{Buffer, copied, sized, zeroed};
 use super::norm::{NormWeights, column_sums, layer_norm, layer_norm_backward};
 use crate::model::transformer::TokenBatch;
 
@@ -109,17 +110,16 @@ pub struct Tables {
 /// Gradients with respect to the tables.
 #[derive(Debug, Default)]
 pub struct TableGradients {
-    pub x: Vec<f32>,
-    pub q: Vec<f32>,
-    pub kv: Vec<f32>,
+    pub x: Buffer,
+    pub q: Buffer,
+    pub kv: Buffer,
 }
 
 impl TableGradients {
     /// Zero for so many rows.
     pub fn clear(&mut self, rows: usize, hidden: usize) {
         for (buffer, width) in [(&mut self.x, hidden), (&mut self.q, hidden), (&mut self.kv, 2 * hidden)] {
-            buffer.clear();
-            buffer.resize(rows * width, 0.0);
+            zeroed(buffer, rows * width);
         }
     }
 }
@@ -173,7 +173,7 @@ impl Tables {
         range: std::ops::Range<usize>,
         pairs: &[(u32, usize)],
         d: &mut TableGradients,
-        scratch: &mut Vec<f32>,
+        scratch: &mut Buffer,
         gradient: &mut [f32],
     ) {
         let hidden = net.config.hidden;
@@ -181,7 +181,7 @@ impl Tables {
         let rows = range.start * hidden..range.end * hidden;
         let input = if net.pre_norm() { &self.normed[rows.clone()] } else { &self.x[rows.clone()] };
         qkv_backward(net, gradient, &d.q, &d.kv, (input, input));
-        scratch.resize(rows.len(), 0.0);
+        sized(scratch, rows.len());
         maps.kv.input_gradient(values, &d.kv, scratch, false);
         maps.q.input_gradient(values, &d.q, scratch, true);
         if net.pre_norm() {
@@ -217,12 +217,11 @@ pub fn embedding_norm_backward(
     sums: &[f32],
     statistics: &[[f32; 2]],
     d: &mut [f32],
-    scratch: &mut Vec<f32>,
+    scratch: &mut Buffer,
     gradient: &mut [f32],
 ) {
     if let Some(norm) = &net.layout.embedding_norm {
-        scratch.clear();
-        scratch.extend_from_slice(d);
+        let scratch = copied(scratch, d);
         let weight = &values[norm.weight.clone()];
         layer_norm_backward(net.isa, sums, statistics, weight, scratch, d, false, norm_gradient(gradient, norm));
     }

@@ -97,7 +97,7 @@ impl<'a> Pass<'a> {
     pub fn embeddings(&self, w: &mut Workspace) {
         let Self { net, values, group, .. } = *self;
         let width = net.config.hidden;
-        w.x.resize_with(net.config.layers + 1, Vec::new);
+        w.x.resize_with(net.config.layers + 1, Default::default);
         w.layers.resize_with(net.config.layers, Default::default);
         let x = sized(&mut w.x[0], group.rows() * width);
         if let (Some(tables), Some(index)) = (self.tables, group.table) {

@@ -11,6 +11,7 @@ mod attention;
 mod backward;
 mod dropout;
 mod embedding;
+mod floor;
 mod forward;
 mod group;
 mod linear;
@@ -22,6 +23,7 @@ mod residual;
 mod simd;
 mod workspace;
 
+pub use floor::Operations;
 pub use plain::PlainTransformer;
 
 use super::Isa;
@@ -191,7 +193,7 @@ impl Transformer {
         check_reads(batch, reads)?;
         let mut machinery = self.machinery.lock().unwrap_or_else(PoisonError::into_inner);
         let logits = machinery.evaluate(&self.net, &self.values, batch, reads, None, &self.pool, |workspace| {
-            workspace.head.logits.clone()
+            workspace.head.logits.to_vec()
         });
         Ok(logits.concat())
     }
@@ -211,7 +213,7 @@ impl Transformer {
         let mut machinery = self.machinery.lock().unwrap_or_else(PoisonError::into_inner);
         let states =
             machinery.evaluate(&self.net, &self.values, batch, &reads, Some(layer), &self.pool, |workspace| {
-                workspace.x[layer].clone()
+                workspace.x[layer].to_vec()
             });
         Ok(states.concat())
     }

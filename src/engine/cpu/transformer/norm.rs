@@ -2,18 +2,17 @@
 
 use super::simd::{LANES, V, dispatch, fma};
 
-/// Sum over a slice of f(i, x_i), sixteen lanes at a time.
+/// Sum over a slice of f(x_i), sixteen lanes at a time.
 #[inline(always)]
-fn sum_of(x: &[f32], f: impl Fn(usize, f32) -> f32) -> f32 {
+fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut total = V::ZERO;
     let (chunks, rest) = x.as_chunks::<LANES>();
-    for (j, chunk) in chunks.iter().enumerate() {
+    for chunk in chunks {
         for i in 0..LANES {
-            total.0[i] += f(j * LANES + i, chunk[i]);
+            total.0[i] += f(chunk[i]);
         }
     }
-    let done = x.len() - rest.len();
-    let tail: f32 = rest.iter().enumerate().map(|(i, x)| f(done + i, *x)).sum();
+    let tail: f32 = rest.iter().map(|x| f(*x)).sum();
     total.sum() + tail
 }
 
@@ -26,11 +25,11 @@ pub struct NormWeights<'a> {
 }
 
 #[inline(always)]
-fn forward_body<const F: bool>(x: &[f32], norm: NormWeights<'_>, out: &mut [f32], statistics: &mut [[f32; 2]]) {
+fn forward_body<const F: u8>(x: &[f32], norm: NormWeights<'_>, out: &mut [f32], statistics: &mut [[f32; 2]]) {
     let width = norm.weight.len();
     for ((x, out), statistics) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(statistics) {
-        let mean = sum_of(x, |_, x| x) / width as f32;
-        let variance = sum_of(x, |_, x| (x - mean) * (x - mean)) / width as f32;
+        let mean = sum_of(x, |x| x) / width as f32;
+        let variance = sum_of(x, |x| (x - mean) * (x - mean)) / width as f32;
         let scale = 1.0 / (variance + norm.eps).sqrt();
         *statistics = [mean, scale];
         for (((o, x), w), b) in out.iter_mut().zip(x).zip(norm.weight).zip(norm.bias) {
@@ -51,8 +50,29 @@ pub struct NormGradient<'a> {
     pub bias: &'a mut [f32],
 }
 
+/// Means over a row of g = dy * weight and of g * normed x.
 #[inline(always)]
-fn backward_body<const F: bool>(
+fn means<const F: u8>(x: &[f32], dy: &[f32], weight: &[f32], mean: f32, scale: f32) -> [f32; 2] {
+    let (mut g_sum, mut gx_sum) = (V::ZERO, V::ZERO);
+    let ((xs, x_rest), (dys, dy_rest)) = (x.as_chunks::<LANES>(), dy.as_chunks::<LANES>());
+    let (weights, weight_rest) = weight.as_chunks::<LANES>();
+    for ((x, dy), weight) in xs.iter().zip(dys).zip(weights) {
+        for i in 0..LANES {
+            let g = dy[i] * weight[i];
+            g_sum.0[i] += g;
+            gx_sum.0[i] = fma::<F>(g, (x[i] - mean) * scale, gx_sum.0[i]);
+        }
+    }
+    let (mut g_total, mut gx_total) = (g_sum.sum(), gx_sum.sum());
+    for ((x, dy), weight) in x_rest.iter().zip(dy_rest).zip(weight_rest) {
+        g_total += dy * weight;
+        gx_total += dy * weight * ((x - mean) * scale);
+    }
+    [g_total / x.len() as f32, gx_total / x.len() as f32]
+}
+
+#[inline(always)]
+fn backward_body<const F: u8>(
     x: &[f32],
     statistics: &[[f32; 2]],
     weight: &[f32],
@@ -64,15 +84,15 @@ fn backward_body<const F: bool>(
     let width = weight.len();
     let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)).zip(statistics);
     for (((x, dy), dx), &[mean, scale]) in rows {
-        let (dy, weight) = (&dy[..width], &weight[..width]);
-        let mean_g = sum_of(x, |i, _| dy[i] * weight[i]) / width as f32;
-        let mean_gx = sum_of(x, |i, x| dy[i] * weight[i] * ((x - mean) * scale)) / width as f32;
-        for i in 0..width {
-            let normed = (x[i] - mean) * scale;
-            gradient.weight[i] = fma::<F>(dy[i], normed, gradient.weight[i]);
-            gradient.bias[i] += dy[i];
-            let g = (fma::<F>(dy[i], weight[i], -mean_g) - normed * mean_gx) * scale;
-            dx[i] = if add { dx[i] + g } else { g };
+        let [mean_g, mean_gx] = means::<F>(x, dy, weight, mean, scale);
+        let sums = gradient.weight.iter_mut().zip(gradient.bias.iter_mut());
+        let inputs = x.iter().zip(dy).zip(weight);
+        for ((((x, dy), weight), dx), (d_weight, d_bias)) in inputs.zip(dx).zip(sums) {
+            let normed = (x - mean) * scale;
+            *d_weight = fma::<F>(*dy, normed, *d_weight);
+            *d_bias += dy;
+            let g = (fma::<F>(*dy, *weight, -mean_g) - normed * mean_gx) * scale;
+            *dx = if add { *dx + g } else { g };
         }
     }
 }
@@ -91,7 +111,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn column_sums_body<const F: bool>(x: &[f32], out: &mut [f32]) {
+fn column_sums_body<const F: u8>(x: &[f32], out: &mut [f32]) {
     for row in x.chunks_exact(out.len()) {
         for (o, x) in out.iter_mut().zip(row) {
             *o += x;
@@ -105,7 +125,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn add_body<const F: bool>(x: &[f32], out: &mut [f32]) {
+fn add_body<const F: u8>(x: &[f32], out: &mut [f32]) {
     for (o, x) in out.iter_mut().zip(x) {
         *o += x;
     }

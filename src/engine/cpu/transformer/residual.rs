@@ -13,7 +13,7 @@ pub struct RowMask {
 
 impl RowMask {
     #[inline(always)]
-    fn fill<const F: bool>(&self, row: usize, out: &mut [f32]) {
+    fn fill<const F: u8>(&self, row: usize, out: &mut [f32]) {
         let (sequence, t) = (row / self.length, row % self.length);
         dropout::fill_body::<F>(self.mask, self.first + sequence as u64, t * out.len(), out);
     }
@@ -26,7 +26,7 @@ fn local(rows: Option<&[u32]>, i: usize) -> usize {
 }
 
 #[inline(always)]
-fn add_residual_body<const F: bool>(
+fn add_residual_body<const F: u8>(
     base: &[f32],
     base_rows: Option<&[u32]>,
     rows: Option<&[u32]>,
@@ -70,7 +70,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn drop_rows_body<const F: bool>(
+fn drop_rows_body<const F: u8>(
     rows: Option<&[u32]>,
     mask: RowMask,
     width: usize,

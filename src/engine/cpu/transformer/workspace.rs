@@ -1,66 +1,67 @@
 //! Buffers of one group of sequences; they grow to what is needed and are kept from step to step.
 
 use super::attention::Scratch;
+use std::ops::{Deref, DerefMut};
 
 /// What a block keeps for the backward pass. R rows in the group, of which Q are queries.
 #[derive(Debug, Default)]
 pub struct LayerBuffers {
     /// Input of attention's projections if it is not the block's input (GPT-2: its layer norm), `[R, hidden]`.
-    pub normed: Vec<f32>,
-    pub normed_statistics: Vec<[f32; 2]>,
+    pub normed: Buffer,
+    pub normed_statistics: Buffer<[f32; 2]>,
     /// Rows of the attention input that are queries, where not all are, `[Q, hidden]`.
-    pub q_input: Vec<f32>,
+    pub q_input: Buffer,
     /// Queries without bias, `[Q, hidden]`.
-    pub q: Vec<f32>,
+    pub q: Buffer,
     /// Keys and values without bias, `[R, 2 hidden]`.
-    pub kv: Vec<f32>,
+    pub kv: Buffer,
     /// The heads' outputs, `[Q, hidden]`.
-    pub attended: Vec<f32>,
+    pub attended: Buffer,
     /// Maximum and 1 / sum of each softmax; per sequence `[head][query]`.
-    pub softmax: Vec<[f32; 2]>,
+    pub softmax: Buffer<[f32; 2]>,
     /// After attention and residual, `[Q, hidden]`.
-    pub middle: Vec<f32>,
+    pub middle: Buffer,
     /// Input of the MLP: the layer norm of `middle`, `[Q, hidden]`.
-    pub mlp_input: Vec<f32>,
-    pub mlp_statistics: Vec<[f32; 2]>,
+    pub mlp_input: Buffer,
+    pub mlp_statistics: Buffer<[f32; 2]>,
     /// Before and after the activation, `[Q, inner]`.
-    pub up: Vec<f32>,
-    pub activated: Vec<f32>,
+    pub up: Buffer,
+    pub activated: Buffer,
     /// BERT: after MLP and residual, before the last layer norm, `[Q, hidden]`.
-    pub sums: Vec<f32>,
-    pub sums_statistics: Vec<[f32; 2]>,
+    pub sums: Buffer,
+    pub sums_statistics: Buffer<[f32; 2]>,
 }
 
 /// The head's buffers, N rows read.
 #[derive(Debug, Default)]
 pub struct HeadBuffers {
     /// Last hidden states where read, if the last layer computed others too, `[N, hidden]`.
-    pub gathered: Vec<f32>,
+    pub gathered: Buffer,
     /// BERT: before and after the activation, `[N, hidden]`.
-    pub transformed: Vec<f32>,
-    pub activated: Vec<f32>,
-    pub statistics: Vec<[f32; 2]>,
+    pub transformed: Buffer,
+    pub activated: Buffer,
+    pub statistics: Buffer<[f32; 2]>,
     /// After the final layer norm, `[N, hidden]`.
-    pub normed: Vec<f32>,
-    pub logits: Vec<f32>,
+    pub normed: Buffer,
+    pub logits: Buffer,
 }
 
 /// Gradients on their way back.
 #[derive(Debug, Default)]
 pub struct Gradients {
-    pub d_logits: Vec<f32>,
-    pub head: Vec<f32>,
+    pub d_logits: Buffer,
+    pub head: Buffer,
     /// Of a block's output, later of its input, `[R, hidden]`.
-    pub x: Vec<f32>,
+    pub x: Buffer,
     /// Of a block's output, `[Q, hidden]`.
-    pub out: Vec<f32>,
-    pub middle: Vec<f32>,
-    pub dropped: Vec<f32>,
-    pub mlp_input: Vec<f32>,
-    pub inner: Vec<f32>,
-    pub attended: Vec<f32>,
-    pub q: Vec<f32>,
-    pub kv: Vec<f32>,
+    pub out: Buffer,
+    pub middle: Buffer,
+    pub dropped: Buffer,
+    pub mlp_input: Buffer,
+    pub inner: Buffer,
+    pub attended: Buffer,
+    pub q: Buffer,
+    pub kv: Buffer,
 }
 
 /// All buffers of a thread.
@@ -70,34 +71,64 @@ pub struct Workspace {
     pub factors: Vec<f32>,
     pub layers: Vec<LayerBuffers>,
     /// Input of each block and output of the last, `[R or Q, hidden]`.
-    pub x: Vec<Vec<f32>>,
+    pub x: Vec<Buffer>,
     /// BERT: embeddings before their layer norm.
-    pub sums: Vec<f32>,
-    pub sums_statistics: Vec<[f32; 2]>,
+    pub sums: Buffer,
+    pub sums_statistics: Buffer<[f32; 2]>,
     pub head: HeadBuffers,
     pub gradients: Gradients,
     /// A spare buffer.
-    pub spare: Vec<f32>,
+    pub spare: Buffer,
 }
 
-/// The first `len` elements of a buffer that is made long enough; what was in it stays.
-pub fn sized<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    buffer.resize(len, T::default());
+/// A slice of changing length whose memory only grows: making it short and long again costs nothing.
+#[derive(Debug, Default)]
+pub struct Buffer<T = f32> {
+    data: Vec<T>,
+    len: usize,
+}
+
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.data[..self.len]
+    }
+}
+
+impl<T> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.data[..self.len]
+    }
+}
+
+/// The buffer with `len` elements, whatever was in them.
+pub fn sized<T: Clone + Default>(buffer: &mut Buffer<T>, len: usize) -> &mut [T] {
+    if buffer.data.len() < len {
+        buffer.data.resize(len, T::default());
+    }
+    buffer.len = len;
     buffer
 }
 
-/// A buffer of `len` zeros.
-pub fn zeroed(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    buffer.clear();
-    buffer.resize(len, 0.0);
-    buffer
+/// The buffer with `len` zeros.
+pub fn zeroed(buffer: &mut Buffer, len: usize) -> &mut [f32] {
+    let all = sized(buffer, len);
+    all.fill(0.0);
+    all
+}
+
+/// The buffer as a copy of `from`.
+pub fn copied<'a>(buffer: &'a mut Buffer, from: &[f32]) -> &'a mut [f32] {
+    let all = sized(buffer, from.len());
+    all.copy_from_slice(from);
+    all
 }
 
 #[cfg(test)]
 impl Workspace {
     /// Bytes of all buffers that grow with the number of rows.
     pub fn bytes(&self) -> usize {
-        let pairs = |v: &Vec<[f32; 2]>| 2 * v.len();
+        let pairs = |v: &Buffer<[f32; 2]>| 2 * v.len();
         let layer = |b: &LayerBuffers| {
             [&b.normed, &b.q_input, &b.q, &b.kv, &b.attended, &b.middle, &b.mlp_input, &b.up, &b.activated, &b.sums]
                 .iter()
@@ -115,7 +146,7 @@ impl Workspace {
             &g.middle, &g.dropped, &g.mlp_input, &g.inner, &g.attended, &g.q, &g.kv, &self.sums, &self.spare,
         ];
         let floats = self.layers.iter().map(layer).sum::<usize>()
-            + self.x.iter().map(Vec::len).sum::<usize>()
+            + self.x.iter().map(|v| v.len()).sum::<usize>()
             + flat.iter().map(|v| v.len()).sum::<usize>()
             + pairs(&h.statistics)
             + pairs(&self.sums_statistics);
