@@ -178,7 +178,12 @@ fn tail(
         pad: [0; 3],
     })?;
     let binds = [Bind::Uniform, Bind::Read, Bind::Read, Bind::Write];
-    let kernel = context.kernel("logits", "run", &assemble(&[], &[include_str!("logits.wgsl")]), &binds)?;
+    let kernel = context.kernel(
+        "logits",
+        "run",
+        &assemble(&[("TILE", 64)], &[include_str!("tile.wgsl"), include_str!("logits.wgsl")]),
+        &binds,
+    )?;
     let groups = [tiles as u32, slices as u32, (place.models * rounds) as u32];
     launches.push(context.launch(&kernel, &binds, &[&forward, inputs, params, &partial], groups));
     let score = context.uniform(&Score {

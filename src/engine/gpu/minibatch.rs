@@ -50,7 +50,10 @@ pub(super) fn product(
     mask: Option<&wgpu::Buffer>,
     rates: Option<&wgpu::Buffer>,
 ) -> Result<Launch, GpuError> {
-    let source = assemble(&[("MODE", mode as usize)], &[include_str!("matmul.wgsl")]);
+    let source = assemble(
+        &[("MODE", mode as usize), ("TILE", 64)],
+        &[include_str!("tile.wgsl"), include_str!("matmul.wgsl")],
+    );
     let kernel = context.kernel("matmul", "multiply", &source, &PRODUCT)?;
     let uniform = context.uniform(shape)?;
     let table = context.step_table()?;

@@ -20,6 +20,7 @@ mod pool;
 pub mod sample;
 pub mod self_test;
 pub mod target;
+pub mod transformer;
 mod wide;
 
 pub use cache::CheckpointCache;

@@ -5,6 +5,7 @@ use super::group::{GpuGroup, GpuPath};
 use super::mlp::GpuMlp;
 use super::sample::{GpuSamples, SharedContext, raw_bits};
 use super::target::{GpuTargets, TargetSpec};
+use super::transformer::self_test as transformer;
 use super::{GpuError, Output, correlations};
 use crate::distill::target;
 use crate::engine::Steps;
@@ -71,7 +72,9 @@ pub fn self_test(context: &SharedContext) -> Vec<KernelReport> {
         let shape = shape.clone();
         Box::new(move |context: &SharedContext| train(context, &shape, batch, steps, path)) as Test
     };
-    let tests: [(&str, &'static str, Test); 8] = [
+    let [gpt2, bert] = [transformer::gpt2(), transformer::bert()];
+    let (gpt2_steps, bert_steps) = (gpt2.clone(), bert.clone());
+    let tests: [(&str, &'static str, Test); 12] = [
         ("generator", "words/s", Box::new(generator)),
         ("logits", "samples/s", Box::new(forward)),
         ("targets", "samples/s", Box::new(targets)),
@@ -80,6 +83,10 @@ pub fn self_test(context: &SharedContext) -> Vec<KernelReport> {
         ("wide", "steps/s", training(&wide, 1, 320, GpuPath::Wide)),
         ("minibatch", "steps/s", training(&deep, 64, 20, GpuPath::Minibatch)),
         ("correlations", "samples/s", Box::new(correlate)),
+        ("GPT-2 logits", "tokens/s", Box::new(move |context| transformer::logits(context, &gpt2))),
+        ("GPT-2 training", "steps/s", Box::new(move |context| transformer::training(context, &gpt2_steps))),
+        ("BERT logits", "tokens/s", Box::new(move |context| transformer::logits(context, &bert))),
+        ("BERT training", "steps/s", Box::new(move |context| transformer::training(context, &bert_steps))),
     ];
     let report = |(kernel, unit, test): &(&str, &'static str, Test)| {
         let report = |nmse: f64, max_error: f64, speed: f64, error: Option<String>| KernelReport {

@@ -1,0 +1,26 @@
+//! Transformers on a GPU: GPT-2 and BERT, forward and backward, Adam.
+//!
+//! [`GpuTransformer`] is what the rest of curricle uses. A batch of one size has a `plan`: its buffers (`buffers`) and its
+//! launches in order (`forward`, `backward`), put together from the kernels: `linear` (every product), `attention`, `norm`,
+//! `embed`, `rows`, `head` (the loss) and `adam`, each `name.wgsl` beside its `name.rs`. What changes from batch to batch is one
+//! list of integers (`batch`), the targets and a small uniform (`step.wgsl`), so steps are queued without waiting.
+
+mod adam;
+mod attention;
+mod backward;
+mod batch;
+mod buffers;
+mod embed;
+mod forward;
+mod head;
+pub mod kernels;
+mod linear;
+mod model;
+mod norm;
+mod plan;
+mod recorder;
+mod rows;
+pub(in crate::engine::gpu) mod self_test;
+pub mod speed;
+
+pub use model::{GpuTransformer, GpuTransformerOptions, TrainStep, activation_bytes};
