@@ -1,8 +1,8 @@
 //! Run folders: locks, metrics, resuming, and being killed at any moment.
 
-use curricle::checkpoint::tensors::TensorRef;
-use curricle::checkpoint::{self, Metadata};
+use curricle::checkpoint::{self, Metadata, TransformerState};
 use curricle::model::mlp::{MlpInit, MlpParams, MlpShape};
+use curricle::model::transformer::{TransformerConfig, TransformerParams};
 use curricle::run::folder::{self, RunFolder, RunFolderError};
 use serde_json::{Value, json};
 use std::fs;
@@ -41,6 +41,30 @@ fn steps(run: &RunFolder) -> Vec<u64> {
 }
 
 #[test]
+fn a_transformer_resumes_with_the_bits_of_its_optimiser() {
+    let root = tempfile::tempdir().unwrap();
+    let run = open(root.path()).unwrap();
+    let params = TransformerParams::new(TransformerConfig::gpt2(2, 4, 8, 1, 2), 1).unwrap();
+    let mut model = TransformerState::new(params);
+    model.updates = 1 << 40;
+    // Moments may hold anything.
+    model.first_moment[..3].copy_from_slice(&[f32::NAN, -0.0, 1e-40]);
+    model.second_moment[1] = f32::INFINITY;
+    let state = json!({"step": 20});
+    run.save_resume(&model, &state).unwrap();
+    let resume = run.load_resume::<TransformerState>().unwrap().unwrap();
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!((&resume.model.params, resume.model.updates, &resume.state), (&model.params, 1 << 40, &state));
+    assert_eq!(bits(&resume.model.first_moment), bits(&model.first_moment));
+    assert_eq!(bits(&resume.model.second_moment), bits(&model.second_moment));
+    assert_eq!(run.resume_step(), Some(20));
+    // Another kind of model is refused.
+    assert!(run.load_resume::<MlpParams>().is_err());
+    model.params.values[5] = f32::NAN;
+    assert!(run.save_resume(&model, &state).unwrap_err().to_string().contains("diverged"));
+}
+
+#[test]
 fn a_folder_holds_what_the_contract_says() {
     let root = tempfile::tempdir().unwrap();
     let mut run = open(root.path()).unwrap();
@@ -48,7 +72,7 @@ fn a_folder_holds_what_the_contract_says() {
     assert!(!run.has_results().unwrap());
     assert_eq!(run.read_spec().unwrap(), None);
     assert_eq!(run.read_run_json::<Value>().unwrap(), None);
-    assert_eq!(run.load_resume().unwrap(), None);
+    assert_eq!(run.load_resume::<MlpParams>().unwrap(), None);
     assert_eq!(run.checkpoints().unwrap(), []);
     run.write_spec("a = 1\n").unwrap();
     run.write_run_json(&json!({"status": "running"})).unwrap();
@@ -58,10 +82,8 @@ fn a_folder_holds_what_the_contract_says() {
         assert_eq!(path.file_name().unwrap().to_str().unwrap(), format!("step-{step:012}.safetensors"));
     }
     fs::write(run.path().join("checkpoints/notes.txt"), "mine").unwrap();
-    let moments: Vec<f32> = vec![f32::NAN, -0.0, 1e-40];
     let state = json!({"step": 20, "loss": 0.1 + 0.2, "window": [1.0 / 3.0, 2e-308], "text": "é\"\n"});
-    let extra = TensorRef { name: "adam.0.weight".into(), shape: vec![3, 1], data: &moments };
-    run.save_resume_with(&params(20.0), &[extra], &state).unwrap();
+    run.save_resume(&params(20.0), &state).unwrap();
     drop(run);
 
     let mut run = open(root.path()).unwrap();
@@ -69,11 +91,8 @@ fn a_folder_holds_what_the_contract_says() {
     assert_eq!(run.read_spec().unwrap().unwrap(), "a = 1\n");
     assert_eq!(run.read_run_json::<Value>().unwrap().unwrap()["status"], "running");
     assert_eq!(run.read_metrics::<Record>().unwrap(), [record(10), record(20), record(30)]);
-    let resume = run.load_resume().unwrap().unwrap();
-    assert_eq!((&resume.params, &resume.state), (&params(20.0), &state));
-    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert_eq!((resume.extra[0].name.as_str(), &resume.extra[0].shape[..]), ("adam.0.weight", &[3, 1][..]));
-    assert_eq!(bits(&resume.extra[0].data), bits(&moments));
+    let resume = run.load_resume::<MlpParams>().unwrap().unwrap();
+    assert_eq!((&resume.model, &resume.state), (&params(20.0), &state));
     let listed: Vec<u64> = run.checkpoints().unwrap().iter().map(|(step, _)| *step).collect();
     assert_eq!(listed, [10, 20, 30]);
     let metadata = run.load_checkpoint(20).unwrap().metadata;
@@ -182,7 +201,7 @@ fn a_folder_that_cannot_be_written_is_an_error() {
         run.save_resume(&params(1.0), &json!({})).unwrap_err().to_string().contains("resume.safetensors")
     );
     assert!(run.write_run_json(&json!({})).unwrap_err().to_string().contains("run.json"));
-    assert!(run.load_resume().is_err());
+    assert!(run.load_resume::<MlpParams>().is_err());
     let leftovers = |path: &Path| {
         let names = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
         names.filter(|n| n.ends_with(".unfinished")).count()
@@ -211,7 +230,7 @@ fn child(job: &str, root: &Path) -> Command {
 fn job_write_until_killed() {
     let Some(root) = std::env::var_os(CHILD) else { return };
     let mut run = open(Path::new(&root)).unwrap();
-    let resume = run.load_resume().unwrap();
+    let resume = run.load_resume::<MlpParams>().unwrap();
     let mut step = resume.map_or(0, |r| r.state["step"].as_u64().unwrap());
     run.rewind_to(step).unwrap();
     println!("\nwriting from {step}");
@@ -249,9 +268,9 @@ fn killed_at_any_moment_it_opens_to_a_consistent_state() {
         child.wait().unwrap();
 
         let mut run = open(root.path()).unwrap();
-        let resumed = run.load_resume().unwrap().map_or(0, |resume| {
+        let resumed = run.load_resume::<MlpParams>().unwrap().map_or(0, |resume| {
             let step = resume.state["step"].as_u64().unwrap();
-            assert_eq!(resume.params, params(step as f32));
+            assert_eq!(resume.model, params(step as f32));
             step
         });
         let metrics = run.read_metrics::<Record>().unwrap();
@@ -325,7 +344,7 @@ fn a_full_disk_loses_nothing() {
     assert!(appended > 10, "{appended}");
 
     let run = open(root.path()).unwrap();
-    assert_eq!(run.load_resume().unwrap().unwrap().params, params(1.0));
+    assert_eq!(run.load_resume::<MlpParams>().unwrap().unwrap().model, params(1.0));
     assert_eq!(run.load_checkpoint(1).unwrap().params, params(1.0));
     assert!(!run.path().join("summary.json").exists());
     let metrics = run.read_metrics::<Value>().unwrap();

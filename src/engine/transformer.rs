@@ -3,7 +3,10 @@
 use super::cpu;
 use super::device::Device;
 use crate::checkpoint::TransformerState;
-use crate::model::transformer::{MicroBatch, TokenBatch, TransformerConfig};
+use crate::engine::gpu::transformer::{
+    GpuTransformer, GpuTransformerOptions, TrainStep, activation_bytes as gpu_activation_bytes,
+};
+use crate::model::transformer::{TokenBatch, TransformerConfig};
 
 /// Adam as `torch.optim.Adam` and `AdamW` have it: moments m and v with bias correction, and the step
 /// p -= rate * m^ / (sqrt(v^) + eps).
@@ -48,6 +51,8 @@ pub type EngineError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Transformer {
     /// On the CPU.
     Cpu(Box<cpu::Transformer>),
+    /// On a GPU.
+    Gpu(Box<GpuTransformer>),
 }
 
 impl Transformer {
@@ -66,7 +71,14 @@ impl Transformer {
                 }
                 Ok(Self::Cpu(Box::new(model)))
             }
-            Device::Gpu(_) => Err("transformers do not train on a GPU yet: use --device cpu".into()),
+            Device::Gpu(context) => {
+                let options = GpuTransformerOptions::default();
+                let mut model = GpuTransformer::new(context, &state.params, options)?;
+                if state.updates > 0 {
+                    model.set_optimizer(&state.first_moment, &state.second_moment, state.updates)?;
+                }
+                Ok(Self::Gpu(Box::new(model)))
+            }
         }
     }
 
@@ -74,6 +86,7 @@ impl Transformer {
     pub fn config(&self) -> &TransformerConfig {
         match self {
             Self::Cpu(model) => model.config(),
+            Self::Gpu(model) => model.config(),
         }
     }
 
@@ -84,22 +97,26 @@ impl Transformer {
                 let saves = if model.options().savings { ", exact savings" } else { "" };
                 format!("OpenBLAS{saves}")
             }
+            Self::Gpu(_) => "tiled products, fused attention".to_owned(),
         }
     }
 
-    /// One optimiser step on the mean cross-entropy over all reads of all micro-batches.
+    /// Optimiser steps, each on the mean cross-entropy over all reads of its micro-batches. A GPU is read back once, after the
+    /// last one.
     ///
     /// # Errors
     /// If a micro-batch does not fit the model, or the device fails.
-    pub fn train_step(
+    pub fn train_steps(
         &mut self,
-        micro: &[MicroBatch<'_>],
-        rate: f32,
+        steps: &[TrainStep<'_>],
         adam: &AdamSettings,
-        dropout_seed: Option<u64>,
-    ) -> Result<StepOutcome, EngineError> {
+    ) -> Result<Vec<StepOutcome>, EngineError> {
         match self {
-            Self::Cpu(model) => Ok(model.train_step(micro, rate, adam, dropout_seed)?),
+            Self::Cpu(model) => {
+                let one = |s: &TrainStep<'_>| model.train_step(s.micro, s.rate, adam, s.dropout_seed);
+                Ok(steps.iter().map(one).collect::<Result<_, _>>()?)
+            }
+            Self::Gpu(model) => Ok(model.train_steps(steps, adam)?),
         }
     }
 
@@ -110,6 +127,7 @@ impl Transformer {
     pub fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, EngineError> {
         match self {
             Self::Cpu(model) => Ok(model.logits(batch, reads)?),
+            Self::Gpu(model) => Ok(model.logits(batch, reads)?),
         }
     }
 
@@ -120,6 +138,7 @@ impl Transformer {
     pub fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, EngineError> {
         match self {
             Self::Cpu(model) => Ok(model.hidden(batch, layer)?),
+            Self::Gpu(model) => Ok(model.hidden(batch, layer)?),
         }
     }
 
@@ -132,6 +151,10 @@ impl Transformer {
             Self::Cpu(model) => {
                 let (first_moment, second_moment, updates) = model.optimizer();
                 Ok(TransformerState { params: model.to_params(), first_moment, second_moment, updates })
+            }
+            Self::Gpu(model) => {
+                let (first_moment, second_moment, updates) = model.optimizer()?;
+                Ok(TransformerState { params: model.to_params()?, first_moment, second_moment, updates })
             }
         }
     }
@@ -147,11 +170,15 @@ impl Transformer {
         threads: usize,
         [sequences, length, reads]: [usize; 3],
     ) -> Result<u64, EngineError> {
-        let options = cpu::TransformerOptions { threads, ..cpu::TransformerOptions::default() };
-        match device {
-            Device::Cpu | Device::Gpu(_) => {
-                Ok(cpu::Transformer::activation_bytes(config, options, sequences, length, reads)?)
+        Ok(match device {
+            Device::Cpu => {
+                let options = cpu::TransformerOptions { threads, ..cpu::TransformerOptions::default() };
+                cpu::Transformer::activation_bytes(config, options, sequences, length, reads)?
             }
-        }
+            Device::Gpu(_) => {
+                let options = GpuTransformerOptions::default();
+                gpu_activation_bytes(config, options, sequences, length, reads)
+            }
+        })
     }
 }

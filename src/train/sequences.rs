@@ -6,8 +6,10 @@ use crate::checkpoint::TransformerState;
 use crate::distill::target;
 use crate::distill::teacher::{TeacherCheckpoint, TransformerPool};
 use crate::engine::device::Device;
-use crate::engine::transformer::Transformer;
+use crate::engine::gpu::transformer::TrainStep;
+use crate::engine::transformer::{StepOutcome, Transformer};
 use crate::model::Loss;
+use crate::model::transformer::MicroBatch;
 use crate::task::pcfg::PredictionBatch;
 use crate::task::sequence::SequenceTask;
 use rayon::prelude::*;
@@ -239,7 +241,7 @@ impl Chunk<'_> {
         segment: &Segment,
     ) -> Result<f64, TrainError> {
         let adam = &member.training.transformer().adam;
-        let mut loss_sum = 0.0;
+        let mut data = Vec::new();
         for (i, step) in (segment.step..segment.next).enumerate() {
             let at = (step - self.start) as usize;
             let batch = &self.batches[at];
@@ -256,16 +258,22 @@ impl Chunk<'_> {
                 }
                 _ => batch.one_hot(self.vocab),
             };
-            let micro = [(batch.token_batch(), &batch.reads[..], &targets[..])];
-            let outcome = model
-                .transformer
-                .train_step(&micro, segment.rates[i], adam, model.dropout)
-                .map_err(TrainError::Model)?;
-            loss_sum += outcome.loss_sum / outcome.reads as f64 * batch.sequences as f64;
-            if !loss_sum.is_finite() {
-                break;
-            }
+            data.push((batch, targets, segment.rates[i]));
         }
+        let micro: Vec<[MicroBatch; 1]> = data
+            .iter()
+            .map(|(batch, targets, _)| [(batch.token_batch(), &batch.reads[..], &targets[..])])
+            .collect();
+        let steps: Vec<TrainStep> = micro
+            .iter()
+            .zip(&data)
+            .map(|(micro, (.., rate))| TrainStep { micro, rate: *rate, dropout_seed: model.dropout })
+            .collect();
+        let outcomes = model.transformer.train_steps(&steps, adam).map_err(TrainError::Model)?;
+        let mean = |(outcome, (batch, ..)): (&StepOutcome, &(&PredictionBatch, _, _))| {
+            outcome.loss_sum / outcome.reads as f64 * batch.sequences as f64
+        };
+        let loss_sum = outcomes.iter().zip(&data).map(mean).sum();
         Ok(loss_sum)
     }
 }
