@@ -92,14 +92,13 @@ pub fn stats(args: &StatsArgs) -> Result<()> {
     writeln!(text, "entropy of a derivation: {:.2} bits\n", moments.entropy_bits)?;
     let width = (0..rules).map(|r| grammar.rule_text(r).chars().count()).max().unwrap_or(0);
     writeln!(text, "{:<width$}  probability  per sentence, exact    sampled", "rule")?;
-    for r in 0..rules {
+    for (r, (expected, &used)) in moments.rule_use.iter().zip(&uses).enumerate() {
         writeln!(
             text,
-            "{:<width$}  {:>11.4}  {:>19.4} {:>10.4}",
+            "{:<width$}  {:>11.4}  {expected:>19.4} {:>10.4}",
             grammar.rule_text(r),
             grammar.rules()[r].probability,
-            moments.rule_use[r],
-            uses[r] as f64 / args.count as f64
+            used as f64 / args.count as f64
         )?;
     }
     writeln!(

@@ -98,7 +98,8 @@ fn peak_sentence(data: &NgramTimeline) -> String {
             .iter()
             .filter_map(move |p| Some((p.step, p.summaries.iter().find(|s| s.n == n)?.robust.median)))
     };
-    let (Some(peak), Some(last)) = (medians().max_by(|a, b| a.1.total_cmp(&b.1)), medians().last()) else {
+    let (Some(peak), Some(last)) = (medians().max_by(|a, b| a.1.total_cmp(&b.1)), medians().next_back())
+    else {
         return "No checkpoint was measured.".to_owned();
     };
     let place = match &data.phases {

@@ -47,18 +47,21 @@ pub struct WindowTable {
     source: Source,
 }
 
+/// Sentences with weights.
+pub type Weighted = Vec<(Vec<u8>, f64)>;
+
 /// All sentences of the start symbol with the probabilities of their derivations (a sentence with two derivations comes
 /// twice), or `None` if there are more than `most` or infinitely many.
-pub fn sentences(grammar: &Grammar, most: f64) -> Option<Vec<(Vec<u8>, f64)>> {
+pub fn sentences(grammar: &Grammar, most: f64) -> Option<Weighted> {
     if grammar.is_recursive() {
         return None;
     }
-    let mut lists: Vec<Option<Vec<(Vec<u8>, f64)>>> = vec![None; grammar.nonterminals().len()];
+    let mut lists: Vec<Option<Weighted>> = vec![None; grammar.nonterminals().len()];
     list(grammar, grammar.start(), most, &mut lists)?;
     lists[usize::from(grammar.start())].take()
 }
 
-fn list(grammar: &Grammar, a: u16, most: f64, lists: &mut [Option<Vec<(Vec<u8>, f64)>>]) -> Option<()> {
+fn list(grammar: &Grammar, a: u16, most: f64, lists: &mut [Option<Weighted>]) -> Option<()> {
     if lists[usize::from(a)].is_some() {
         return Some(());
     }
