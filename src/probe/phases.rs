@@ -16,24 +16,31 @@ pub struct Phases {
     pub plateau_loss: f64,
     /// Loss at the end.
     pub final_loss: f64,
-    /// Where the loss has fallen by a tenth of the way from plateau to end.
+    /// Where the drop begins, ..
     pub drop_start: f64,
-    /// Where it has fallen by half.
+    /// .. has done half its fall, ..
     pub drop_middle: f64,
-    /// Where it has fallen by nine tenths.
+    /// .. and ends.
     pub drop_end: f64,
-    /// Whether the curve has the shape of three phases: the loss stays on the plateau (within a tenth of the fall) for
-    /// at least half as long as the drop lasts, and training goes on for at least as long after.
+    /// Whether the curve has the shape of three phases: on the plateau the loss falls at most half as fast as at its steepest in
+    /// the drop, and after the drop a quarter as fast, or less, for at least as long as the drop
+    /// lasted.
     pub three_phases: bool,
 }
 
 /// Evaluations whose running median is taken against the noise of batches.
 const SMOOTHING: usize = 3;
+/// The drop is where the loss falls at least this share as fast as at its steepest.
+const STEEP: f64 = 0.25;
+/// On a plateau it falls at most this share as fast.
+const FLAT: f64 = 0.5;
 
 /// The phases of a loss curve, or `None` if it has fewer than six finite points or does not fall.
 ///
-/// Before a plateau there is a short initial descent (from ln of the vocabulary to the loss of token frequencies); the plateau's
-/// loss is therefore not the first value but the one around which the curve stays longest before it is down.
+/// Before a plateau there is a short initial descent (from ln of the vocabulary to the loss of token frequencies), often the
+/// steepest of all. The plateau is therefore where, in the upper half of the loss, the curve is flattest compared with what
+/// comes later; the drop is the stretch around the steepest descent after it in which the loss falls at least
+/// a quarter as fast as there.
 pub fn phases(points: &[LossPoint]) -> Option<Phases> {
     let points: Vec<LossPoint> =
         points.iter().copied().filter(|p| p.loss.is_finite() && p.step.is_finite()).collect();
@@ -46,19 +53,35 @@ pub fn phases(points: &[LossPoint]) -> Option<Phases> {
     if first - last < 1e-9_f64.max(0.01 * first.abs()) {
         return None;
     }
-    let plateau_loss = plateau(&points, &smooth, last);
-    let fall = plateau_loss - last;
-    if fall <= 0.01 * plateau_loss.abs() {
-        return None;
-    }
-    let cross = |share: f64| crossing(&points, &smooth, plateau_loss - share * fall);
-    let (drop_start, drop_middle, drop_end) = (cross(0.1)?, cross(0.5)?, cross(0.9)?);
-    let on_plateau = points.iter().zip(&smooth).find(|(_, s)| **s <= plateau_loss + 0.1 * fall);
-    let begin = on_plateau.map_or(points[0].step, |(p, _)| p.step);
-    let drop = drop_end - drop_start;
+    let half = last + 0.5 * (plateau(&points, &smooth, last) - last);
+    // Speed of the fall between neighbours.
+    let speed: Vec<f64> = (1..points.len())
+        .map(|i| (smooth[i - 1] - smooth[i]) / (points[i].step - points[i - 1].step).max(f64::MIN_POSITIVE))
+        .collect();
+    let steepest_after =
+        |i: usize| (i + 1..speed.len()).max_by(|&a, &b| speed[a].total_cmp(&speed[b]));
+    let flatness = |i: usize| steepest_after(i).map(|s| speed[i].max(0.0) / speed[s]);
+    let flattest = (0..speed.len())
+        .filter(|&i| smooth[i] >= half)
+        .filter_map(|i| Some((i, flatness(i).filter(|f| f.is_finite() && *f >= 0.0)?)))
+        .min_by(|a, b| a.1.total_cmp(&b.1));
+    let (flat, flatness) = flattest?;
+    let steepest = steepest_after(flat)?;
+    let steep = |i: &usize| speed[*i] >= STEEP * speed[steepest];
+    let from = (flat + 1..=steepest).rev().take_while(steep).last()?;
+    let to = (steepest..speed.len()).take_while(steep).last()? + 1;
+    let (drop_start, drop_end) = (points[from].step, points[to].step);
+    let drop_middle = crossing(&points, &smooth, 0.5 * (smooth[from] + smooth[to])).unwrap_or(drop_start);
     let after = points[points.len() - 1].step - drop_end;
-    let three_phases = drop_start - begin >= 0.5 * drop && after >= drop;
-    Some(Phases { plateau_loss, final_loss: last, drop_start, drop_middle, drop_end, three_phases })
+    let slow = after >= drop_end - drop_start && (smooth[to] - last) / after <= STEEP * speed[steepest];
+    Some(Phases {
+        plateau_loss: 0.5 * (smooth[flat] + smooth[flat + 1]),
+        final_loss: last,
+        drop_start,
+        drop_middle: drop_middle.clamp(drop_start, drop_end),
+        drop_end,
+        three_phases: flatness <= FLAT && slow,
+    })
 }
 
 impl Phases {
