@@ -1,8 +1,8 @@
 //! Embeddings, and the table of distinct ones with the first layer's projections.
 
 use super::net::{Net, norm_gradient};
-use super::workspace::{Buffer, copied, sized, zeroed};
 use super::norm::{NormWeights, column_sums, layer_norm, layer_norm_backward};
+use super::workspace::{Buffer, copied, sized, zeroed};
 use crate::model::transformer::TokenBatch;
 
 /// Sum of word, position and type embedding of each (token, position).
@@ -25,12 +25,7 @@ pub fn embed(net: &Net, values: &[f32], rows: impl Iterator<Item = (u32, usize)>
 }
 
 /// Adds the gradients of embedding sums to the tables. The padding token's word embedding gets none.
-pub fn embed_backward(
-    net: &Net,
-    rows: impl Iterator<Item = (u32, usize)>,
-    d: &[f32],
-    gradient: &mut [f32],
-) {
+pub fn embed_backward(net: &Net, rows: impl Iterator<Item = (u32, usize)>, d: &[f32], gradient: &mut [f32]) {
     let width = net.config.hidden;
     for ((token, position), d) in rows.zip(d.chunks_exact(width)) {
         let mut add = |at: usize| {
@@ -188,7 +183,16 @@ impl Tables {
             let weight = &values[layer.norm1.weight.clone()];
             let statistics = &self.statistics[range.clone()];
             let into = norm_gradient(gradient, &layer.norm1);
-            layer_norm_backward(net.isa, &self.x[rows.clone()], statistics, weight, scratch, &mut d.x, true, into);
+            layer_norm_backward(
+                net.isa,
+                &self.x[rows.clone()],
+                statistics,
+                weight,
+                scratch,
+                &mut d.x,
+                true,
+                into,
+            );
         } else {
             super::norm::add(net.isa, scratch, &mut d.x);
         }
@@ -223,7 +227,16 @@ pub fn embedding_norm_backward(
     if let Some(norm) = &net.layout.embedding_norm {
         let scratch = copied(scratch, d);
         let weight = &values[norm.weight.clone()];
-        layer_norm_backward(net.isa, sums, statistics, weight, scratch, d, false, norm_gradient(gradient, norm));
+        layer_norm_backward(
+            net.isa,
+            sums,
+            statistics,
+            weight,
+            scratch,
+            d,
+            false,
+            norm_gradient(gradient, norm),
+        );
     }
 }
 

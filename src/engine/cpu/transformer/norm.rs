@@ -82,7 +82,8 @@ fn backward_body<const F: u8>(
     gradient: NormGradient<'_>,
 ) {
     let width = weight.len();
-    let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)).zip(statistics);
+    let rows =
+        x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)).zip(statistics);
     for (((x, dy), dx), &[mean, scale]) in rows {
         let [mean_g, mean_gx] = means::<F>(x, dy, weight, mean, scale);
         let sums = gradient.weight.iter_mut().zip(gradient.bias.iter_mut());

@@ -366,7 +366,10 @@ mod tests {
             worst = worst.max((f64::from(exp::<AVX512>(x)) / truth - 1.0).abs());
         }
         assert!(worst < 2e-7, "{worst}");
-        assert_eq!((exp::<AVX512>(-90.0), exp::<AVX512>(f32::NEG_INFINITY), exp::<AVX512>(0.0)), (0.0, 0.0, 1.0));
+        assert_eq!(
+            (exp::<AVX512>(-90.0), exp::<AVX512>(f32::NEG_INFINITY), exp::<AVX512>(0.0)),
+            (0.0, 0.0, 1.0)
+        );
         assert!(exp::<PORTABLE>(f32::NAN).is_nan() && exp::<PORTABLE>(f32::INFINITY) > 1e38);
     }
 }
