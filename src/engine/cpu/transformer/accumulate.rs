@@ -47,7 +47,6 @@ struct Lane {
     gradient: Buffer,
     tables: TableGradients,
     loss: f64,
-    spare: Buffer,
     part: TableGradients,
 }
 
@@ -89,8 +88,8 @@ impl Machinery {
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         let workspaces = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
-        let tables = |t: &TableGradients| 4 * (t.x.room() + t.q.room() + t.kv.room());
-        let lane = |l: &Lane| 4 * (l.gradient.room() + l.spare.room()) + tables(&l.tables) + tables(&l.part);
+        let tables = |t: &TableGradients| 4 * (t.x.room() + t.q.room() + t.kv.room() + t.spare.room());
+        let lane = |l: &Lane| 4 * l.gradient.room() + tables(&l.tables) + tables(&l.part);
         workspaces.iter().map(Workspace::bytes).sum::<usize>() + self.lanes.iter().map(lane).sum::<usize>()
     }
 
@@ -191,8 +190,7 @@ impl Machinery {
                     norm::add(net.isa, &table.kv[part(2 * hidden)], &mut lane.part.kv);
                 }
                 let pairs = &self.distinct.rows[range.clone()];
-                let Lane { part, spare, gradient, .. } = lane;
-                self.tables.backward(net, values, range, pairs, part, spare, gradient);
+                self.tables.backward(net, values, range, pairs, &mut lane.part, &mut lane.gradient);
             }
         });
         for (lane, table) in lanes.iter_mut().zip(tables) {
@@ -222,8 +220,7 @@ impl Machinery {
         &mut self,
         net: &Net,
         values: &[f32],
-        batch: &TokenBatch<'_>,
-        reads: &[u32],
+        (batch, reads): (&TokenBatch<'_>, &[u32]),
         layers: Option<usize>,
         pool: &Pool,
         f: impl Fn(&Workspace) -> R + Sync,

@@ -108,6 +108,8 @@ pub struct TableGradients {
     pub x: Buffer,
     pub q: Buffer,
     pub kv: Buffer,
+    /// For intermediate results.
+    pub spare: Buffer,
 }
 
 impl TableGradients {
@@ -160,7 +162,7 @@ impl Tables {
         cut.collect()
     }
 
-    /// Adds the parameter gradients of rows `range`, whose table gradients are summed in `d`; `scratch` is overwritten.
+    /// Adds the parameter gradients of rows `range`, whose table gradients are summed in `d`.
     pub fn backward(
         &self,
         net: &Net,
@@ -168,7 +170,6 @@ impl Tables {
         range: std::ops::Range<usize>,
         pairs: &[(u32, usize)],
         d: &mut TableGradients,
-        scratch: &mut Buffer,
         gradient: &mut [f32],
     ) {
         let hidden = net.config.hidden;
@@ -176,6 +177,7 @@ impl Tables {
         let rows = range.start * hidden..range.end * hidden;
         let input = if net.pre_norm() { &self.normed[rows.clone()] } else { &self.x[rows.clone()] };
         qkv_backward(net, gradient, &d.q, &d.kv, (input, input));
+        let scratch = &mut d.spare;
         sized(scratch, rows.len());
         maps.kv.input_gradient(values, &d.kv, scratch, false);
         maps.q.input_gradient(values, &d.q, scratch, true);

@@ -200,7 +200,7 @@ impl Transformer {
         check_reads(batch, reads)?;
         let mut machinery = self.machinery.lock().unwrap_or_else(PoisonError::into_inner);
         let logits =
-            machinery.evaluate(&self.net, &self.values, batch, reads, None, &self.pool, |workspace| {
+            machinery.evaluate(&self.net, &self.values, (batch, reads), None, &self.pool, |workspace| {
                 workspace.head.logits.to_vec()
             });
         Ok(logits.concat())
@@ -222,8 +222,7 @@ impl Transformer {
         let states = machinery.evaluate(
             &self.net,
             &self.values,
-            batch,
-            &reads,
+            (batch, &reads),
             Some(layer),
             &self.pool,
             |workspace| workspace.x[layer].to_vec(),

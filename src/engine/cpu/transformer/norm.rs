@@ -8,8 +8,8 @@ fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut total = V::ZERO;
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
-        for i in 0..LANES {
-            total.0[i] += f(chunk[i]);
+        for (total, x) in total.0.iter_mut().zip(chunk) {
+            *total += f(*x);
         }
     }
     let tail: f32 = rest.iter().map(|x| f(*x)).sum();
