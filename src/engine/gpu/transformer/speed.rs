@@ -4,7 +4,7 @@ use super::model::{GpuTransformer, GpuTransformerOptions};
 use super::recorder::Costed;
 use crate::engine::gpu::GpuError;
 use crate::engine::gpu::context::Launch;
-use crate::engine::gpu::floor::{Floor, floor};
+use crate::engine::gpu::floor::Floor;
 use crate::engine::gpu::sample::SharedContext;
 use crate::engine::transformer::AdamSettings;
 use crate::model::transformer::{MicroBatch, TokenBatch, TransformerConfig, TransformerParams};
@@ -86,11 +86,17 @@ impl SpeedCase {
     }
 }
 
-/// Measures one case, each kernel for about `time`.
+/// Measures one case, each kernel for about `time`. `floor` is what a dispatch costs that does nothing
+/// ([`crate::engine::gpu::floor::floor`]).
 ///
 /// # Errors
 /// If the model does not fit or the device fails.
-pub fn speed(context: &SharedContext, case: &SpeedCase, time: Duration) -> Result<StepSpeed, GpuError> {
+pub fn speed(
+    context: &SharedContext,
+    floor: &Floor,
+    case: &SpeedCase,
+    time: Duration,
+) -> Result<StepSpeed, GpuError> {
     let SpeedCase { config, sequences, length, every, dropout } = case;
     let (sequences, length) = (*sequences, *length);
     let refused = |e: String| GpuError::Refused(e);
@@ -107,7 +113,6 @@ pub fn speed(context: &SharedContext, case: &SpeedCase, time: Duration) -> Resul
     let targets = vec![1.0 / config.vocab as f32; reads.len() * config.vocab];
     let micro: MicroBatch<'_> = (TokenBatch::new(sequences, length, &tokens), &reads, &targets);
     let seed = dropout.then_some(1);
-    let floor: Floor = floor(context)?;
     let adam = AdamSettings::default();
     let launches = model.recorded(&micro, seed, &adam)?;
     let mut kernels: Vec<KernelSpeed> = Vec::new();
