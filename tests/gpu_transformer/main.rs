@@ -11,7 +11,7 @@ use curricle::engine::gpu::ShaderChecks;
 use curricle::engine::gpu::floor::Floor;
 use curricle::engine::gpu::self_test::self_test;
 use curricle::engine::gpu::transformer::kernels::{self, AttentionCase, Dropped, ProductEnd};
-use curricle::engine::gpu::transformer::speed::{SpeedCase, speed};
+use curricle::engine::gpu::transformer::speed::{SpeedCase, peak, speed};
 use curricle::engine::transformer::AdamSettings;
 use curricle::model::transformer::{Activation, DropoutSite, Layout, TokenBatch, TransformerConfig};
 use harness::{KERNEL, cases, close, close_at, distributions, everywhere, numbers};
@@ -332,6 +332,9 @@ fn every_kernel_of_a_step_has_a_speed() {
         assert_eq!(found.kernels.iter().map(|k| k.dispatches).sum::<usize>(), found.dispatches);
         assert_eq!(found.floor_microseconds, 2.0 * found.dispatches as f64);
         assert!(found.kernels.iter().all(|k| k.microseconds > 0.0), "{found:?}");
+        let peak = peak(device, Duration::from_millis(1)).unwrap();
+        assert!(peak.gflops > 0.1 && peak.gigabytes > 0.1, "{peak:?}");
+        eprintln!("{peak:?}");
         if device.options().checks == ShaderChecks::Checked {
             return;
         }
