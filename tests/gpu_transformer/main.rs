@@ -6,9 +6,11 @@ mod harness;
 mod model;
 mod plain;
 
+use curricle::engine::gpu::ShaderChecks;
+use curricle::engine::gpu::floor::Floor;
 use curricle::engine::gpu::self_test::self_test;
 use curricle::engine::gpu::transformer::kernels::{self, AttentionCase, Dropped, ProductEnd};
-use curricle::engine::gpu::transformer::speed::{SpeedCase, speed};
+use curricle::engine::gpu::transformer::speed::{SpeedCase, peak, speed};
 use curricle::engine::transformer::AdamSettings;
 use curricle::model::transformer::{Activation, DropoutSite, Layout, TokenBatch, TransformerConfig};
 use harness::{KERNEL, cases, close, close_at, distributions, everywhere, numbers};
@@ -321,11 +323,19 @@ fn updates_agree() {
 #[test]
 fn every_kernel_of_a_step_has_a_speed() {
     everywhere("speed", |device| {
-        for case in SpeedCase::small() {
-            let found = speed(device, &case, Duration::from_millis(1)).unwrap();
-            assert!(found.gflops > 0.0 && found.floor_microseconds > 0.0, "{found:?}");
-            assert_eq!(found.kernels.iter().map(|k| k.dispatches).sum::<usize>(), found.dispatches);
-            assert!(found.kernels.iter().all(|k| k.microseconds > 0.0), "{found:?}");
+        let config = TransformerConfig::gpt2(2, 9, 16, 1, 2);
+        let case = SpeedCase { config, sequences: 2, length: 9, every: 0, dropout: true };
+        let floor = Floor { dispatch_microseconds: 2.0, barrier_microseconds: 0.1 };
+        let found = speed(device, &floor, &case, Duration::from_millis(1)).unwrap();
+        assert!(found.gflops > 0.0 && found.step_microseconds > 0.0, "{found:?}");
+        assert_eq!(found.kernels.iter().map(|k| k.dispatches).sum::<usize>(), found.dispatches);
+        assert_eq!(found.floor_microseconds, 2.0 * found.dispatches as f64);
+        assert!(found.kernels.iter().all(|k| k.microseconds > 0.0), "{found:?}");
+        let peak = peak(device, Duration::from_millis(1)).unwrap();
+        assert!(peak.gflops > 0.1 && peak.gigabytes > 0.1, "{peak:?}");
+        eprintln!("{peak:?}");
+        if device.options().checks == ShaderChecks::Checked {
+            return;
         }
         for report in
             self_test(device).iter().filter(|r| r.kernel.contains("GPT-2") || r.kernel.contains("BERT"))

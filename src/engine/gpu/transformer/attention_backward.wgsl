@@ -18,6 +18,19 @@ fn dout4(at: u32, c: u32) -> vec4<f32> {
     return v;
 }
 
+fn store4(at: u32, c: u32, v: vec4<f32>) {
+    grad[at + c] = v.x;
+    if (HD % 4u == 0u || c + 1u < HD) {
+        grad[at + c + 1u] = v.y;
+    }
+    if (HD % 4u == 0u || c + 2u < HD) {
+        grad[at + c + 2u] = v.z;
+    }
+    if (HD % 4u == 0u || c + 3u < HD) {
+        grad[at + c + 3u] = v.w;
+    }
+}
+
 // dq = scale * sum_k ds_k k, ds_k = p_k (mask_k (dout . v_k) - sum of out * dout).
 @compute @workgroup_size(64)
 fn queries(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -88,8 +101,8 @@ fn queries(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     if (first + lane >= rows.y) {
         return;
     }
-    for (var c = 0u; c < HD; c++) {
-        grad[row * att.q_row + att.q_at + h * HD + c] = acc[c / 4u][c % 4u] * att.scale;
+    for (var c = 0u; c < HV; c++) {
+        store4(row * att.q_row + att.q_at + h * HD, 4u * c, acc[c] * att.scale);
     }
 }
 
@@ -159,8 +172,8 @@ fn keys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (j0 + lane >= att.length) {
         return;
     }
-    for (var c = 0u; c < HD; c++) {
-        grad[at + att.k_at + c] = dk[c / 4u][c % 4u]; // tile_x holds scaled queries
-        grad[at + att.v_at + c] = dv[c / 4u][c % 4u];
+    for (var c = 0u; c < HV; c++) {
+        store4(at + att.k_at, 4u * c, dk[c]); // tile_x holds scaled queries
+        store4(at + att.v_at, 4u * c, dv[c]);
     }
 }

@@ -6,6 +6,19 @@ var<workgroup> tile_k: array<vec4<f32>, KT * HV>;
 var<workgroup> tile_v: array<vec4<f32>, KT * HV>;
 var<workgroup> tile_shown: array<u32, KT>;
 
+fn store4(at: u32, c: u32, v: vec4<f32>) {
+    out[at + c] = v.x;
+    if (HD % 4u == 0u || c + 1u < HD) {
+        out[at + c + 1u] = v.y;
+    }
+    if (HD % 4u == 0u || c + 2u < HD) {
+        out[at + c + 2u] = v.z;
+    }
+    if (HD % 4u == 0u || c + 3u < HD) {
+        out[at + c + 3u] = v.w;
+    }
+}
+
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let b = group.z;
@@ -89,8 +102,8 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         return;
     }
     let scale = select(1.0, att.keep, drops) / sum;
-    for (var c = 0u; c < HD; c++) {
-        out[(row * att.heads + h) * HD + c] = acc[c / 4u][c % 4u] * scale;
+    for (var c = 0u; c < HV; c++) {
+        store4((row * att.heads + h) * HD, 4u * c, acc[c] * scale);
     }
     stats[row * att.heads + h] = vec2<f32>(top + log(sum), 0.0);
 }

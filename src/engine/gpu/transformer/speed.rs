@@ -1,14 +1,56 @@
 //! How fast each kernel is within a training step of a given model, and what the step's dispatches would cost if they did nothing.
 
 use super::model::{GpuTransformer, GpuTransformerOptions};
-use super::recorder::Costed;
-use crate::engine::gpu::GpuError;
-use crate::engine::gpu::context::Launch;
-use crate::engine::gpu::floor::{Floor, floor};
+use super::recorder::{Costed, Recorder, Step, read, source, write};
+use crate::engine::gpu::context::{Launch, grid};
+use crate::engine::gpu::floor::Floor;
 use crate::engine::gpu::sample::SharedContext;
+use crate::engine::gpu::{GpuContext, GpuError};
 use crate::engine::transformer::AdamSettings;
 use crate::model::transformer::{MicroBatch, TokenBatch, TransformerConfig, TransformerParams};
 use std::time::{Duration, Instant};
+
+/// What a device can do at most, measured.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Peak {
+    /// f32 additions and multiplications on registers per second, in 10^9.
+    pub gflops: f64,
+    /// Bytes read and written by a copy per second, in 10^9.
+    pub gigabytes: f64,
+}
+
+/// Measures [`Peak`]; each measurement takes about `time`.
+///
+/// # Errors
+/// If the device fails.
+pub fn peak(context: &GpuContext, time: Duration) -> Result<Peak, GpuError> {
+    /// Workgroups of 256, and vec4s copied: 32 MiB each way.
+    const GROUPS: u32 = 2048;
+    const SIZE: u32 = 1 << 21;
+    const ROUNDS: u32 = 128;
+    let kernel = source(&[], &[include_str!("peak.wgsl")]);
+    let (step, spare) = (context.uniform(&Step::default())?, context.storage("nothing", 4)?);
+    let [from, to] =
+        [context.storage("source", 4 * u64::from(SIZE))?, context.storage("sink", 4 * u64::from(SIZE))?];
+    let buffers = [read(&from), write(&to)];
+    let rate = |entry: &str, groups: [u32; 3], units: f64| {
+        let mut recorder = Recorder::new(context, &step, &spare);
+        recorder.push("peak", entry, &kernel, &[ROUNDS, SIZE, 0, 0], &buffers, groups, units)?;
+        let launches: Vec<Launch> = recorder.launches.iter().map(|l| l.launch.clone()).collect();
+        let seconds = repeated(time, |count| {
+            for _ in 0..count {
+                context.submit(&launches);
+            }
+            context.synchronize()
+        })?;
+        Ok::<f64, GpuError>(units / seconds / 1e9)
+    };
+    let operations = 64.0 * f64::from(ROUNDS) * 256.0 * f64::from(GROUPS);
+    Ok(Peak {
+        gflops: rate("arithmetic", [GROUPS, 1, 1], operations)?,
+        gigabytes: rate("copy", grid(SIZE / 256), 32.0 * f64::from(SIZE))?,
+    })
+}
 
 /// One kernel's part in a training step.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -86,11 +128,17 @@ impl SpeedCase {
     }
 }
 
-/// Measures one case, each kernel for about `time`.
+/// Measures one case, each kernel for about `time`. `floor` is what a dispatch costs that does nothing
+/// ([`crate::engine::gpu::floor::floor`]).
 ///
 /// # Errors
 /// If the model does not fit or the device fails.
-pub fn speed(context: &SharedContext, case: &SpeedCase, time: Duration) -> Result<StepSpeed, GpuError> {
+pub fn speed(
+    context: &SharedContext,
+    floor: &Floor,
+    case: &SpeedCase,
+    time: Duration,
+) -> Result<StepSpeed, GpuError> {
     let SpeedCase { config, sequences, length, every, dropout } = case;
     let (sequences, length) = (*sequences, *length);
     let refused = |e: String| GpuError::Refused(e);
@@ -107,7 +155,6 @@ pub fn speed(context: &SharedContext, case: &SpeedCase, time: Duration) -> Resul
     let targets = vec![1.0 / config.vocab as f32; reads.len() * config.vocab];
     let micro: MicroBatch<'_> = (TokenBatch::new(sequences, length, &tokens), &reads, &targets);
     let seed = dropout.then_some(1);
-    let floor: Floor = floor(context)?;
     let adam = AdamSettings::default();
     let launches = model.recorded(&micro, seed, &adam)?;
     let mut kernels: Vec<KernelSpeed> = Vec::new();
