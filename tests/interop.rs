@@ -15,8 +15,7 @@ fn logits(params: &TransformerParams, case: &Value) -> Vec<f32> {
     let (tokens, mask) = (numbers(&case["tokens"]), numbers(&case["mask"]));
     let keys: Vec<u8> = mask.into_iter().map(|m| m as u8).collect();
     let length = case["length"].as_u64().unwrap() as usize;
-    let batch =
-        TokenBatch { keys: Some(&keys), ..TokenBatch::new(tokens.len() / length, length, &tokens) };
+    let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(tokens.len() / length, length, &tokens) };
     let reads: Vec<u32> = (0..tokens.len() as u32).collect();
     Transformer::new(params, TransformerOptions::default()).unwrap().logits(&batch, &reads).unwrap()
 }
@@ -26,7 +25,8 @@ fn logits(params: &TransformerParams, case: &Value) -> Vec<f32> {
 fn folders_go_both_ways() {
     let home = std::env::var("CURRICLE_INTEROP").expect("the folder that tests/interop.py made");
     let home = Path::new(&home);
-    let case: Value = serde_json::from_str(&std::fs::read_to_string(home.join("case.json")).unwrap()).unwrap();
+    let case: Value =
+        serde_json::from_str(&std::fs::read_to_string(home.join("case.json")).unwrap()).unwrap();
     for folder in std::fs::read_dir(home.join("theirs")).unwrap() {
         let folder = folder.unwrap().path();
         let read = transformer::load(&folder).unwrap_or_else(|e| panic!("{e}"));
@@ -63,7 +63,8 @@ fn folders_go_both_ways() {
             }
         }
         let folder = home.join("ours").join(name);
-        transformer::save_folder(&folder, &params, &Metadata { step: Some(7), ..Metadata::default() }).unwrap();
+        transformer::save_folder(&folder, &params, &Metadata { step: Some(7), ..Metadata::default() })
+            .unwrap();
         std::fs::write(folder.join("logits.json"), json!(logits(&params, &case)).to_string()).unwrap();
     }
 }

@@ -1,9 +1,10 @@
 //! `curricle import` and `curricle export`, as library calls.
 
 use clap::{Parser, Subcommand};
-use curricle::checkpoint::{self, Metadata};
+use curricle::checkpoint::{self, Metadata, transformer};
 use curricle::cli::transfer::{self, ExportArgs, ImportArgs};
 use curricle::model::mlp::{MlpInit, MlpParams, MlpShape};
+use curricle::model::transformer::{TransformerConfig, TransformerParams};
 use curricle::run::folder::RunFolder;
 use serde_json::json;
 use std::fs;
@@ -119,4 +120,40 @@ fn event_files_are_whole_records() {
     }
     // The version; accuracy and wall_seconds; accuracy, loss and two classes.
     assert_eq!(records, 1 + 2 + 4);
+}
+
+#[test]
+fn transformers_go_to_hugging_face_folders_and_back() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("step-000000000030.safetensors");
+    let params = TransformerParams::new(TransformerConfig::bert(6, 7, 12, 1, 3), 1).unwrap();
+    transformer::save(&file, &params, &Metadata { step: Some(30), ..Metadata::default() }).unwrap();
+    let folder = home.path().join("teacher");
+    curricle(&["export", text(&file), "--format", "hugging-face", "-o", text(&folder)]).unwrap();
+    assert!(folder.join("config.json").is_file() && folder.join("model.safetensors").is_file());
+    let back = home.path().join("back.safetensors");
+    curricle(&["import", text(&folder), "-o", text(&back)]).unwrap();
+    let read = transformer::load(&back).unwrap();
+    assert_eq!((&read.params, read.metadata.step), (&params, Some(30)));
+    let again = home.path().join("again.safetensors");
+    curricle(&["export", text(&folder), "--format", "safetensors", "-o", text(&again)]).unwrap_err();
+    curricle(&["export", text(&back), "--format", "safetensors", "-o", text(&again)]).unwrap();
+    assert_eq!(transformer::load(&again).unwrap().params, params);
+
+    // A checkpoint of a run folder.
+    let run = RunFolder::create_or_open(home.path(), "e", "t", 0).unwrap();
+    let path = run.path().to_path_buf();
+    fs::copy(&file, path.join("checkpoints/step-000000000030.safetensors")).unwrap();
+    drop(run);
+    let out = home.path().join("from-run");
+    curricle(&["export", text(&path), "--format", "hugging-face", "-o", text(&out)]).unwrap();
+    assert_eq!(transformer::load(&out).unwrap().params, params);
+    let missing = failure(&["export", text(&path), "--format", "hugging-face", "--step", "7", "-o", text(&out)]);
+    assert!(missing.contains("no checkpoint of step 7"), "{missing}");
+
+    let mlp = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/plain.pt");
+    let message = failure(&["export", text(&mlp), "--format", "hugging-face", "-o", text(&out)]);
+    assert!(message.contains("not a transformer"), "{message}");
+    fs::write(folder.join("config.json"), "{}").unwrap();
+    assert!(failure(&["import", text(&folder), "-o", text(&back)]).contains("model_type"));
 }

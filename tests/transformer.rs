@@ -48,7 +48,10 @@ fn compared(config: &TransformerConfig) -> Vec<(String, Range<usize>)> {
         if name.ends_with("key.bias") {
             vec![]
         } else if name.ends_with("c_attn.bias") {
-            vec![(format!("{name} (q)"), start..start + hidden), (format!("{name} (v)"), start + 2 * hidden..end)]
+            vec![
+                (format!("{name} (q)"), start..start + hidden),
+                (format!("{name} (v)"), start + 2 * hidden..end),
+            ]
         } else {
             vec![(name, start..end)]
         }
@@ -77,7 +80,8 @@ fn flat(value: &Value) -> Vec<f64> {
 
 impl Golden {
     fn load(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(format!("{name}.safetensors"));
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(format!("{name}.safetensors"));
         let file = TensorFile::open(&path).unwrap();
         let json: Value = serde_json::from_str(&file.metadata["golden"]).unwrap();
         assert_eq!(json["version"], 1, "rebuild: {}", json["rebuild"]);
@@ -187,7 +191,10 @@ fn ten_optimiser_steps_agree_with_pytorch() {
                     let what = format!("{name} {key} step {step}");
                     assert!((loss - f64::from(losses[step])).abs() < 1e-4, "{what}: {loss} {}", losses[step]);
                     let norm = f64::from(norms[step]);
-                    assert!((outcome.gradient_norm / norm - 1.0).abs() < 1e-3, "{what}: norm {outcome:?} {norm}");
+                    assert!(
+                        (outcome.gradient_norm / norm - 1.0).abs() < 1e-3,
+                        "{what}: norm {outcome:?} {norm}"
+                    );
                 }
                 let found = model.to_params().values;
                 for (name_of, range) in compared(&golden.config) {
@@ -267,9 +274,14 @@ impl Case {
         }
         let vocab = params.config.vocab;
         let n = sequences * length;
-        let reads: Vec<u32> =
-            draw(seed + 2, n, 3).iter().enumerate().filter(|(_, r)| **r == 0).map(|(i, _)| i as u32).collect();
-        let mut targets: Vec<f32> = draw(seed + 3, reads.len() * vocab, 100).iter().map(|t| *t as f32 + 1.0).collect();
+        let reads: Vec<u32> = draw(seed + 2, n, 3)
+            .iter()
+            .enumerate()
+            .filter(|(_, r)| **r == 0)
+            .map(|(i, _)| i as u32)
+            .collect();
+        let mut targets: Vec<f32> =
+            draw(seed + 3, reads.len() * vocab, 100).iter().map(|t| *t as f32 + 1.0).collect();
         for row in targets.chunks_mut(vocab) {
             let total: f32 = row.iter().sum();
             row.iter_mut().for_each(|t| *t /= total);
@@ -334,12 +346,17 @@ fn gradients_match_finite_differences_of_the_plain_reference() {
             let (sum, gradient) = case.gradient(options(1, savings), seed);
             let loss = plain.loss(&case.micro(), seed).unwrap();
             let found = sum / case.reads.len() as f64;
-            assert!((found - loss).abs() < 1e-5 * (1.0 + loss), "case {number}: loss {found}, reference {loss}");
+            assert!(
+                (found - loss).abs() < 1e-5 * (1.0 + loss),
+                "case {number}: loss {found}, reference {loss}"
+            );
             for slot in case.params.config.tensors() {
                 // A few elements of every tensor.
                 for e in slot.range().step_by((slot.len() / 5).max(1)) {
                     let hidden = case.params.config.hidden;
-                    let padding = pad.is_some_and(|p| slot.name.contains("word_emb") && (e - slot.offset) / hidden == p as usize);
+                    let padding = pad.is_some_and(|p| {
+                        slot.name.contains("word_emb") && (e - slot.offset) / hidden == p as usize
+                    });
                     // The padding row's gradient is only the head's, which is no derivative.
                     if padding {
                         continue;
@@ -400,7 +417,11 @@ fn hidden_states_are_those_of_the_plain_reference() {
 /// Larger cases: several groups, several key blocks, head dimensions 8, 16 and 64, all reads and one per sequence.
 fn large_cases() -> Vec<(Case, Option<u64>)> {
     let mut parity = Case::new(
-        TransformerConfig { dropout: Dropout::NONE, tied: false, ..TransformerConfig::gpt2(2, 100, 32, 2, 4) },
+        TransformerConfig {
+            dropout: Dropout::NONE,
+            tied: false,
+            ..TransformerConfig::gpt2(2, 100, 32, 2, 4)
+        },
         16,
         100,
         false,
@@ -423,7 +444,11 @@ fn savings_change_only_rounding_and_threads_nothing() {
     for (number, (case, seed)) in large_cases().into_iter().enumerate() {
         let (loss, gradient) = case.gradient(options(1, true), seed);
         for threads in [2, 3] {
-            assert_eq!(case.gradient(options(threads, true), seed), (loss, gradient.clone()), "case {number}");
+            assert_eq!(
+                case.gradient(options(threads, true), seed),
+                (loss, gradient.clone()),
+                "case {number}"
+            );
         }
         let (other_loss, other) = case.gradient(options(2, false), seed);
         assert!((loss - other_loss).abs() < 1e-4 * loss, "case {number}: {loss} {other_loss}");
@@ -436,7 +461,11 @@ fn savings_change_only_rounding_and_threads_nothing() {
 #[test]
 fn every_key_hidden_means_uniform_attention() {
     for causal in [true, false] {
-        let base = if causal { TransformerConfig::gpt2(4, 6, 8, 1, 2) } else { TransformerConfig::bert(4, 6, 8, 1, 2) };
+        let base = if causal {
+            TransformerConfig::gpt2(4, 6, 8, 1, 2)
+        } else {
+            TransformerConfig::bert(4, 6, 8, 1, 2)
+        };
         let mut case = Case::new(TransformerConfig { dropout: Dropout::NONE, ..base }, 2, 6, true, 31);
         // Sequence 0 hides everything; in sequence 1 only the last two keys are visible.
         case.keys = Some(vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
@@ -465,7 +494,8 @@ fn every_key_hidden_means_uniform_attention() {
 #[test]
 fn a_resumed_run_has_the_same_bits() {
     let case = &small_cases()[2].0;
-    let adam = AdamSettings { weight_decay: 0.1, decoupled: true, clip: Some(1.0), ..AdamSettings::default() };
+    let adam =
+        AdamSettings { weight_decay: 0.1, decoupled: true, clip: Some(1.0), ..AdamSettings::default() };
     let step = |model: &mut Transformer, n: u64| {
         let batch = TokenBatch { first: n * 3, ..case.batch() };
         model.train_step(&[(batch, &case.reads, &case.targets)], 0.01, &adam, Some(9)).unwrap()

@@ -134,7 +134,11 @@ fn what_does_not_fit_is_named() {
     changed.insert("transformer.h.0.adapter.weight".into(), (vec![1], vec![0.0]));
     write(&path, &changed);
     let text = error();
-    for part in ["missing: \"transformer.ln_f.bias\" [8]", "unexpected: \"transformer.h.0.adapter.weight\" [1]", "config.json"] {
+    for part in [
+        "missing: \"transformer.ln_f.bias\" [8]",
+        "unexpected: \"transformer.h.0.adapter.weight\" [1]",
+        "config.json",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     let mut changed = original.clone();

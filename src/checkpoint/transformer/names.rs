@@ -3,14 +3,15 @@
 use super::super::error::CheckpointError;
 use super::super::tensors::TensorFile;
 use super::{DECODER_BIAS, HEAD_BIAS};
-use crate::model::transformer::{Family, TransformerConfig, TransformerParams, TensorSlot};
+use crate::model::transformer::{Family, TensorSlot, TransformerConfig, TransformerParams};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Prefixes that wrappers put before every name.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
 /// Endings of buffers that some versions save, and beginnings of heads that do not enter the logits.
-const BUFFERS: [&str; 4] = [".attn.bias", ".attn.masked_bias", "embeddings.position_ids", "embeddings.token_type_ids"];
+const BUFFERS: [&str; 4] =
+    [".attn.bias", ".attn.masked_bias", "embeddings.position_ids", "embeddings.token_type_ids"];
 const OTHER_HEADS: [&str; 2] = ["bert.pooler.", "cls.seq_relationship."];
 
 /// Parts of names that only transformers have.
@@ -36,7 +37,11 @@ fn canonical(name: &str, family: Family) -> String {
     };
     let name = if inside { format!("{base}{name}") } else { name.to_string() };
     // The names of TensorFlow's layer norms, in old files.
-    match name.strip_suffix(".gamma").map(|n| (n, "weight")).or(name.strip_suffix(".beta").map(|n| (n, "bias"))) {
+    match name
+        .strip_suffix(".gamma")
+        .map(|n| (n, "weight"))
+        .or(name.strip_suffix(".beta").map(|n| (n, "bias")))
+    {
         Some((norm, part)) => format!("{norm}.{part}"),
         None => name,
     }
@@ -72,7 +77,8 @@ pub fn read(
         }
     }
     let harmless = |name: &String| {
-        BUFFERS.iter().any(|end| name.ends_with(end)) || OTHER_HEADS.iter().any(|start| name.starts_with(start))
+        BUFFERS.iter().any(|end| name.ends_with(end))
+            || OTHER_HEADS.iter().any(|start| name.starts_with(start))
     };
     let unexpected: Vec<String> =
         found.iter().filter(|(name, _)| !harmless(name)).map(|(_, i)| file.entries[*i].to_string()).collect();
@@ -124,7 +130,11 @@ fn second_names(config: &TransformerConfig, found: &mut BTreeMap<String, usize>)
     if config.family == Family::Bert
         && let Some(i) = found.remove(DECODER_BIAS)
     {
-        match slots.iter().find(|s| s.name == HEAD_BIAS).filter(|_| config.tied && found.contains_key(HEAD_BIAS)) {
+        match slots
+            .iter()
+            .find(|s| s.name == HEAD_BIAS)
+            .filter(|_| config.tied && found.contains_key(HEAD_BIAS))
+        {
             Some(bias) => copies.push((i, bias.clone())),
             None => {
                 found.insert(HEAD_BIAS.into(), i);
@@ -167,7 +177,10 @@ mod tests {
         assert_eq!(gpt2("lm_head.weight"), "lm_head.weight");
         let bert = |name| canonical(name, Family::Bert);
         assert_eq!(bert("embeddings.LayerNorm.gamma"), "bert.embeddings.LayerNorm.weight");
-        assert_eq!(bert("cls.predictions.transform.LayerNorm.beta"), "cls.predictions.transform.LayerNorm.bias");
+        assert_eq!(
+            bert("cls.predictions.transform.LayerNorm.beta"),
+            "cls.predictions.transform.LayerNorm.bias"
+        );
         assert!(!reveals_transformer("0.weight") && reveals_transformer("h.0.attn.c_attn.weight"));
     }
 }

@@ -110,8 +110,9 @@ pub fn check_micro_batch(
     }
     for (row, target) in targets.chunks_exact(config.vocab).enumerate() {
         let sum: f32 = target.iter().sum();
-        // Written so that NaN is refused.
-        if !((sum - 1.0).abs() <= TARGET_TOLERANCE) {
+        // A NaN is not close to anything.
+        let close = (sum - 1.0).abs() <= TARGET_TOLERANCE;
+        if !close {
             return Err(BatchError::Target { row, sum });
         }
     }

@@ -34,7 +34,9 @@ pub fn for_each<T: Send>(pool: &Pool, items: &mut [T], f: impl Fn(usize, &mut T)
     match pool {
         None => items.iter_mut().enumerate().for_each(|(i, item)| f(i, item)),
         Some(pool) => {
-            pool.install(|| items.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, item)| f(i, item)));
+            pool.install(|| {
+                items.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, item)| f(i, item))
+            });
         }
     }
 }
@@ -45,7 +47,6 @@ struct Lane {
     gradient: Buffer,
     tables: TableGradients,
     loss: f64,
-    spare: Buffer,
     part: TableGradients,
 }
 
@@ -83,14 +84,24 @@ impl Machinery {
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
     }
 
-    /// Bytes the buffers of all threads hold.
+    /// Bytes of all buffers that grow with the batch, and of the lanes' gradients.
     #[cfg(test)]
-    pub fn workspaces(&self) -> Vec<usize> {
-        self.workspaces.lock().unwrap().iter().map(Workspace::bytes).collect()
+    pub fn bytes(&self) -> usize {
+        let workspaces = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = |t: &TableGradients| 4 * (t.x.room() + t.q.room() + t.kv.room() + t.spare.room());
+        let lane = |l: &Lane| 4 * l.gradient.room() + tables(&l.tables) + tables(&l.part);
+        workspaces.iter().map(Workspace::bytes).sum::<usize>() + self.lanes.iter().map(lane).sum::<usize>()
     }
 
     /// Fills the first layer's tables if they pay.
-    fn prepare(&mut self, net: &Net, values: &[f32], batch: &TokenBatch<'_>, dropped: bool, pool: &Pool) -> bool {
+    fn prepare(
+        &mut self,
+        net: &Net,
+        values: &[f32],
+        batch: &TokenBatch<'_>,
+        dropped: bool,
+        pool: &Pool,
+    ) -> bool {
         if !net.savings || dropped || !self.distinct.find(batch, net.config.vocab) {
             return false;
         }
@@ -137,8 +148,13 @@ impl Machinery {
                 for sequences in &groups[j * groups.len() / count..(j + 1) * groups.len() / count] {
                     let table = tabled.then_some(&self.distinct.index[..]);
                     let group = Group::new(*batch, sequences.clone(), reads, table);
-                    let pass =
-                        Pass { net, values, group: &group, tables: tabled.then_some(&self.tables), dropout_seed };
+                    let pass = Pass {
+                        net,
+                        values,
+                        group: &group,
+                        tables: tabled.then_some(&self.tables),
+                        dropout_seed,
+                    };
                     pass.run(&mut workspace);
                     let from = reads.partition_point(|r| (*r as usize) < sequences.start * batch.length);
                     let own = from * net.config.vocab..(from + group.reads.len()) * net.config.vocab;
@@ -160,7 +176,8 @@ impl Machinery {
     /// From the lanes' table gradients to parameter gradients: each lane takes some rows of all lanes' tables.
     fn tables_backward(&self, net: &Net, values: &[f32], lanes: &mut [Lane], pool: &Pool) {
         let (rows, hidden) = (self.distinct.rows.len(), net.config.hidden);
-        let tables: Vec<TableGradients> = lanes.iter_mut().map(|lane| std::mem::take(&mut lane.tables)).collect();
+        let tables: Vec<TableGradients> =
+            lanes.iter_mut().map(|lane| std::mem::take(&mut lane.tables)).collect();
         let count = lanes.len();
         for_each(pool, lanes, |j, lane| {
             for start in (j * TABLE_ROWS..rows).step_by(count * TABLE_ROWS) {
@@ -173,8 +190,7 @@ impl Machinery {
                     norm::add(net.isa, &table.kv[part(2 * hidden)], &mut lane.part.kv);
                 }
                 let pairs = &self.distinct.rows[range.clone()];
-                let Lane { part, spare, gradient, .. } = lane;
-                self.tables.backward(net, values, range, pairs, part, spare, gradient);
+                self.tables.backward(net, values, range, pairs, &mut lane.part, &mut lane.gradient);
             }
         });
         for (lane, table) in lanes.iter_mut().zip(tables) {
@@ -204,8 +220,7 @@ impl Machinery {
         &mut self,
         net: &Net,
         values: &[f32],
-        batch: &TokenBatch<'_>,
-        reads: &[u32],
+        (batch, reads): (&TokenBatch<'_>, &[u32]),
         layers: Option<usize>,
         pool: &Pool,
         f: impl Fn(&Workspace) -> R + Sync,

@@ -127,7 +127,11 @@ mod tests {
                 for i in 0..n {
                     let at = f64::from(x[i]);
                     let numeric = (formula(activation, at + 1e-5) - formula(activation, at - 1e-5)) / 2e-5;
-                    assert!((f64::from(out[i]) - formula(activation, at)).abs() < 1e-6, "{isa:?} {at} {}", out[i]);
+                    assert!(
+                        (f64::from(out[i]) - formula(activation, at)).abs() < 1e-6,
+                        "{isa:?} {at} {}",
+                        out[i]
+                    );
                     assert!((f64::from(d[i]) - numeric).abs() < 1e-6, "{isa:?} {at}: {} {numeric}", d[i]);
                     assert_eq!(d[i], sums[i]);
                 }

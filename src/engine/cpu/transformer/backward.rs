@@ -135,9 +135,7 @@ impl Pass<'_> {
                 scatter_add(d_middle, only, hidden, d_x);
                 d_x
             }
-            None => {
-                copied(&mut g.x, d_middle)
-            }
+            None => copied(&mut g.x, d_middle),
         };
         let table = self.tables.filter(|_| l == 0);
         let (q, kv) = table.map_or((&b.q[..], &b.kv[..]), |t| (&t.q[..], &t.kv[..]));
@@ -218,4 +216,3 @@ impl Pass<'_> {
         embed_backward(net, group.tokens(), d, gradient);
     }
 }
-

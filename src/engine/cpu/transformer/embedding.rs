@@ -1,8 +1,8 @@
 //! Embeddings, and the table of distinct ones with the first layer's projections.
 
 use super::net::{Net, norm_gradient};
-use super::workspace::{Buffer, copied, sized, zeroed};
 use super::norm::{NormWeights, column_sums, layer_norm, layer_norm_backward};
+use super::workspace::{Buffer, copied, sized, zeroed};
 use crate::model::transformer::TokenBatch;
 
 /// Sum of word, position and type embedding of each (token, position).
@@ -25,12 +25,7 @@ pub fn embed(net: &Net, values: &[f32], rows: impl Iterator<Item = (u32, usize)>
 }
 
 /// Adds the gradients of embedding sums to the tables. The padding token's word embedding gets none.
-pub fn embed_backward(
-    net: &Net,
-    rows: impl Iterator<Item = (u32, usize)>,
-    d: &[f32],
-    gradient: &mut [f32],
-) {
+pub fn embed_backward(net: &Net, rows: impl Iterator<Item = (u32, usize)>, d: &[f32], gradient: &mut [f32]) {
     let width = net.config.hidden;
     for ((token, position), d) in rows.zip(d.chunks_exact(width)) {
         let mut add = |at: usize| {
@@ -113,6 +108,8 @@ pub struct TableGradients {
     pub x: Buffer,
     pub q: Buffer,
     pub kv: Buffer,
+    /// For intermediate results.
+    pub spare: Buffer,
 }
 
 impl TableGradients {
@@ -165,7 +162,7 @@ impl Tables {
         cut.collect()
     }
 
-    /// Adds the parameter gradients of rows `range`, whose table gradients are summed in `d`; `scratch` is overwritten.
+    /// Adds the parameter gradients of rows `range`, whose table gradients are summed in `d`.
     pub fn backward(
         &self,
         net: &Net,
@@ -173,7 +170,6 @@ impl Tables {
         range: std::ops::Range<usize>,
         pairs: &[(u32, usize)],
         d: &mut TableGradients,
-        scratch: &mut Buffer,
         gradient: &mut [f32],
     ) {
         let hidden = net.config.hidden;
@@ -181,6 +177,7 @@ impl Tables {
         let rows = range.start * hidden..range.end * hidden;
         let input = if net.pre_norm() { &self.normed[rows.clone()] } else { &self.x[rows.clone()] };
         qkv_backward(net, gradient, &d.q, &d.kv, (input, input));
+        let scratch = &mut d.spare;
         sized(scratch, rows.len());
         maps.kv.input_gradient(values, &d.kv, scratch, false);
         maps.q.input_gradient(values, &d.q, scratch, true);
@@ -188,7 +185,16 @@ impl Tables {
             let weight = &values[layer.norm1.weight.clone()];
             let statistics = &self.statistics[range.clone()];
             let into = norm_gradient(gradient, &layer.norm1);
-            layer_norm_backward(net.isa, &self.x[rows.clone()], statistics, weight, scratch, &mut d.x, true, into);
+            layer_norm_backward(
+                net.isa,
+                &self.x[rows.clone()],
+                statistics,
+                weight,
+                scratch,
+                &mut d.x,
+                true,
+                into,
+            );
         } else {
             super::norm::add(net.isa, scratch, &mut d.x);
         }
@@ -223,7 +229,16 @@ pub fn embedding_norm_backward(
     if let Some(norm) = &net.layout.embedding_norm {
         let scratch = copied(scratch, d);
         let weight = &values[norm.weight.clone()];
-        layer_norm_backward(net.isa, sums, statistics, weight, scratch, d, false, norm_gradient(gradient, norm));
+        layer_norm_backward(
+            net.isa,
+            sums,
+            statistics,
+            weight,
+            scratch,
+            d,
+            false,
+            norm_gradient(gradient, norm),
+        );
     }
 }
 

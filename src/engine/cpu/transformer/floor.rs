@@ -1,9 +1,9 @@
 //! How fast a training step could be: its multiply-adds over what the processor's matrix products reach.
 
+use super::TransformerOptions;
 use super::embedding::Distinct;
 use super::linear::SingleThreaded;
-use super::TransformerOptions;
-use crate::model::transformer::{BatchError, Family, TransformerConfig, TokenBatch, check_reads};
+use crate::model::transformer::{BatchError, Family, TokenBatch, TransformerConfig, check_reads};
 use ndarray::Array2;
 use ndarray::linalg::general_mat_mul;
 use std::time::{Duration, Instant};

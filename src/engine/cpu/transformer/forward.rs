@@ -203,7 +203,13 @@ impl<'a> Pass<'a> {
                 let transformed = sized(&mut h.transformed, count * hidden);
                 let activated = sized(&mut h.activated, count * hidden);
                 map.forward(values, input, transformed, false);
-                bias_gelu(net.isa, net.config.activation, transformed, &values[layout.bias.clone()], activated);
+                bias_gelu(
+                    net.isa,
+                    net.config.activation,
+                    transformed,
+                    &values[layout.bias.clone()],
+                    activated,
+                );
                 activated
             }
             _ => input,

@@ -58,7 +58,8 @@ impl<'a> Group<'a> {
             read_starts.push(reads.partition_point(|r| (*r as usize) < (s + 1) * length));
         }
         let table = table.map(|t| &t[flat.clone()]);
-        let through = |rows: &[u32]| table.map_or_else(Vec::new, |t| rows.iter().map(|r| t[*r as usize]).collect());
+        let through =
+            |rows: &[u32]| table.map_or_else(Vec::new, |t| rows.iter().map(|r| t[*r as usize]).collect());
         Self {
             counting: (0..flat.len() as u32).collect(),
             k_table: through(&k_rows),

@@ -94,7 +94,9 @@ impl Map {
         let data = &values[self.weight.clone()];
         match self.family {
             Family::Gpt2 => matrix(data, self.total).slice_move(s![.., self.outputs.clone()]),
-            Family::Bert => matrix(data, self.inputs).slice_move(s![self.outputs.clone(), ..]).reversed_axes(),
+            Family::Bert => {
+                matrix(data, self.inputs).slice_move(s![self.outputs.clone(), ..]).reversed_axes()
+            }
         }
     }
 
@@ -104,7 +106,13 @@ impl Map {
             return;
         }
         let beta = f32::from(u8::from(add));
-        general_mat_mul(1.0, &matrix(x, self.inputs), &self.weight(values), beta, &mut matrix_mut(y, self.width()));
+        general_mat_mul(
+            1.0,
+            &matrix(x, self.inputs),
+            &self.weight(values),
+            beta,
+            &mut matrix_mut(y, self.width()),
+        );
     }
 
     /// dx = dy W', or dx += dy W'.

@@ -44,3 +44,39 @@ pub fn activation_bytes(
     let tables = if options.savings { distinct * hidden * (6 + 4 * lanes as u64) } else { 0 };
     4 * (workspace * at_work + config.parameters() as u64 * lanes as u64 + tables)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cpu::transformer::Transformer;
+    use crate::engine::transformer::AdamSettings;
+    use crate::model::transformer::{Dropout, TokenBatch, TransformerParams};
+
+    /// What is announced covers what the step then holds, and is not far above it.
+    #[test]
+    fn the_announced_memory_is_what_is_used() {
+        let gpt2 = TransformerConfig::gpt2(2, 50, 32, 2, 4);
+        let bert = TransformerConfig::bert(8, 200, 32, 3, 4);
+        for config in [gpt2, bert] {
+            for (sequences, length, every) in [(12, 50, 50), (9, 33, 3), (16, 50, 1), (1, 20, 5)] {
+                for (savings, p) in [(true, 0.0), (false, 0.0), (true, 0.1)] {
+                    let config = TransformerConfig { dropout: Dropout::all(p), ..config.clone() };
+                    let options = TransformerOptions { threads: 1, savings };
+                    let params = TransformerParams::new(config.clone(), 1).unwrap();
+                    let mut model = Transformer::new(&params, options).unwrap();
+                    let tokens: Vec<u32> = (0..sequences * length).map(|i| (i * i / 7 % 2) as u32).collect();
+                    let reads: Vec<u32> = (0..tokens.len() as u32).filter(|i| (i + 1) % every == 0).collect();
+                    let targets: Vec<f32> = (0..reads.len() * config.vocab)
+                        .map(|i| if i % config.vocab == 0 { 1.0 } else { 0.0 })
+                        .collect();
+                    let micro = (TokenBatch::new(sequences, length, &tokens), &reads[..], &targets[..]);
+                    model.train_step(&[micro], 0.01, &AdamSettings::default(), Some(1)).unwrap();
+                    let bound = activation_bytes(&config, options, sequences, length, reads.len());
+                    let used = model.machinery.lock().unwrap().bytes() as u64;
+                    let what = format!("{config}, {sequences} x {length}, {options:?}: {used} of {bound}");
+                    assert!(used <= bound && bound < 2 * used, "{what}");
+                }
+            }
+        }
+    }
+}

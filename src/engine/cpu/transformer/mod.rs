@@ -78,7 +78,11 @@ impl Transformer {
         Self::with_isa(params, options, Isa::detect())
     }
 
-    fn with_isa(params: &TransformerParams, options: TransformerOptions, isa: Isa) -> Result<Self, ParamsError> {
+    fn with_isa(
+        params: &TransformerParams,
+        options: TransformerOptions,
+        isa: Isa,
+    ) -> Result<Self, ParamsError> {
         let params = TransformerParams::from_values(params.config.clone(), params.values.clone())?;
         let net = Net::new(&params.config, isa, options.savings);
         let count = params.values.len();
@@ -140,7 +144,8 @@ impl Transformer {
         self.updates += 1;
         let (isa, pool) = (self.net.isa, &self.pool);
         let mut pieces = Vec::new();
-        let (mut p, mut m, mut v) = (&mut self.values[..], &mut self.first_moment[..], &mut self.second_moment[..]);
+        let (mut p, mut m, mut v) =
+            (&mut self.values[..], &mut self.first_moment[..], &mut self.second_moment[..]);
         for (range, decay) in &self.decays {
             let update = Update::new(adam, rate, self.updates, scale, *decay);
             for start in range.clone().step_by(PIECE) {
@@ -154,7 +159,9 @@ impl Transformer {
                 ));
             }
         }
-        for_each(pool, &mut pieces, |_, (update, gradient, p, m, v)| adam::apply(isa, *update, gradient, p, m, v));
+        for_each(pool, &mut pieces, |_, (update, gradient, p, m, v)| {
+            adam::apply(isa, *update, gradient, p, m, v)
+        });
         let reads = micro.iter().map(|(_, reads, _)| reads.len()).sum();
         Ok(StepOutcome { loss_sum, reads, gradient_norm: norm })
     }
@@ -192,9 +199,10 @@ impl Transformer {
         batch.check(&self.net.config)?;
         check_reads(batch, reads)?;
         let mut machinery = self.machinery.lock().unwrap_or_else(PoisonError::into_inner);
-        let logits = machinery.evaluate(&self.net, &self.values, batch, reads, None, &self.pool, |workspace| {
-            workspace.head.logits.to_vec()
-        });
+        let logits =
+            machinery.evaluate(&self.net, &self.values, (batch, reads), None, &self.pool, |workspace| {
+                workspace.head.logits.to_vec()
+            });
         Ok(logits.concat())
     }
 
@@ -211,10 +219,14 @@ impl Transformer {
         // All rows of the last layer are wanted too.
         let reads: Vec<u32> = (0..batch.positions() as u32).collect();
         let mut machinery = self.machinery.lock().unwrap_or_else(PoisonError::into_inner);
-        let states =
-            machinery.evaluate(&self.net, &self.values, batch, &reads, Some(layer), &self.pool, |workspace| {
-                workspace.x[layer].to_vec()
-            });
+        let states = machinery.evaluate(
+            &self.net,
+            &self.values,
+            (batch, &reads),
+            Some(layer),
+            &self.pool,
+            |workspace| workspace.x[layer].to_vec(),
+        );
         Ok(states.concat())
     }
 
@@ -232,7 +244,12 @@ impl Transformer {
     ///
     /// # Errors
     /// If the moments have another length than the parameters.
-    pub fn set_optimizer(&mut self, first: Vec<f32>, second: Vec<f32>, updates: u64) -> Result<(), ParamsError> {
+    pub fn set_optimizer(
+        &mut self,
+        first: Vec<f32>,
+        second: Vec<f32>,
+        updates: u64,
+    ) -> Result<(), ParamsError> {
         let expected = self.values.len();
         if let Some(found) = [first.len(), second.len()].into_iter().find(|n| *n != expected) {
             return Err(ParamsError::Count { found, expected });

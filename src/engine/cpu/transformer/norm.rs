@@ -8,8 +8,8 @@ fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut total = V::ZERO;
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
-        for i in 0..LANES {
-            total.0[i] += f(chunk[i]);
+        for (total, x) in total.0.iter_mut().zip(chunk) {
+            *total += f(*x);
         }
     }
     let tail: f32 = rest.iter().map(|x| f(*x)).sum();
@@ -82,7 +82,8 @@ fn backward_body<const F: u8>(
     gradient: NormGradient<'_>,
 ) {
     let width = weight.len();
-    let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)).zip(statistics);
+    let rows =
+        x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)).zip(statistics);
     for (((x, dy), dx), &[mean, scale]) in rows {
         let [mean_g, mean_gx] = means::<F>(x, dy, weight, mean, scale);
         let sums = gradient.weight.iter_mut().zip(gradient.bias.iter_mut());

@@ -56,7 +56,9 @@ impl PlainTransformer {
             Family::Bert => weight[o * map.inputs + i],
         };
         (0..map.outputs)
-            .map(|o| self.values[map.bias.start + o] + (0..map.inputs).map(|i| x[i] * entry(i, o)).sum::<f64>())
+            .map(|o| {
+                self.values[map.bias.start + o] + (0..map.inputs).map(|i| x[i] * entry(i, o)).sum::<f64>()
+            })
             .collect()
     }
 
@@ -110,7 +112,13 @@ impl PlainTransformer {
             let pre = self.config.family == Family::Gpt2;
             let qkv: Vec<Vec<f64>> = x
                 .iter()
-                .map(|x| if pre { self.linear(&layer.qkv, &self.norm(&layer.norm1, x)) } else { self.linear(&layer.qkv, x) })
+                .map(|x| {
+                    if pre {
+                        self.linear(&layer.qkv, &self.norm(&layer.norm1, x))
+                    } else {
+                        self.linear(&layer.qkv, x)
+                    }
+                })
                 .collect();
             let mut next = Vec::new();
             for t in 0..batch.length {

@@ -125,31 +125,66 @@ pub fn copied<'a>(buffer: &'a mut Buffer, from: &[f32]) -> &'a mut [f32] {
 }
 
 #[cfg(test)]
+impl<T> Buffer<T> {
+    /// Elements it holds memory for.
+    pub fn room(&self) -> usize {
+        self.data.len()
+    }
+}
+
+#[cfg(test)]
 impl Workspace {
-    /// Bytes of all buffers that grow with the number of rows.
+    /// Bytes of all buffers.
     pub fn bytes(&self) -> usize {
-        let pairs = |v: &Buffer<[f32; 2]>| 2 * v.len();
+        let pairs = |v: &Buffer<[f32; 2]>| 2 * v.room();
         let layer = |b: &LayerBuffers| {
-            [&b.normed, &b.q_input, &b.q, &b.kv, &b.attended, &b.middle, &b.mlp_input, &b.up, &b.activated, &b.sums]
-                .iter()
-                .map(|v| v.len())
-                .sum::<usize>()
+            [
+                &b.normed,
+                &b.q_input,
+                &b.q,
+                &b.kv,
+                &b.attended,
+                &b.middle,
+                &b.mlp_input,
+                &b.up,
+                &b.activated,
+                &b.sums,
+            ]
+            .iter()
+            .map(|v| v.room())
+            .sum::<usize>()
                 + pairs(&b.normed_statistics)
                 + pairs(&b.softmax)
                 + pairs(&b.mlp_statistics)
                 + pairs(&b.sums_statistics)
         };
-        let h = &self.head;
-        let g = &self.gradients;
+        let (h, g) = (&self.head, &self.gradients);
         let flat = [
-            &h.gathered, &h.transformed, &h.activated, &h.normed, &h.logits, &g.d_logits, &g.head, &g.x, &g.out,
-            &g.middle, &g.dropped, &g.mlp_input, &g.inner, &g.attended, &g.q, &g.kv, &self.sums, &self.spare,
+            &h.gathered,
+            &h.transformed,
+            &h.activated,
+            &h.normed,
+            &h.logits,
+            &g.d_logits,
+            &g.head,
+            &g.x,
+            &g.out,
+            &g.middle,
+            &g.dropped,
+            &g.mlp_input,
+            &g.inner,
+            &g.attended,
+            &g.q,
+            &g.kv,
+            &self.sums,
+            &self.spare,
         ];
         let floats = self.layers.iter().map(layer).sum::<usize>()
-            + self.x.iter().map(|v| v.len()).sum::<usize>()
-            + flat.iter().map(|v| v.len()).sum::<usize>()
+            + self.x.iter().map(Buffer::room).sum::<usize>()
+            + flat.iter().map(|v| v.room()).sum::<usize>()
+            + self.factors.len()
             + pairs(&h.statistics)
             + pairs(&self.sums_statistics);
-        4 * floats
+        4 * floats + self.attention.bytes()
     }
 }
