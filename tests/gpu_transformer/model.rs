@@ -95,6 +95,18 @@ impl Case {
     }
 }
 
+/// Sums over the positions read that are long enough to be split.
+fn split_sums() -> Case {
+    Case {
+        name: "GPT-2, many positions read",
+        config: TransformerConfig { dropout: Dropout::all(0.1), ..TransformerConfig::gpt2(8, 100, 64, 2, 8) },
+        sequences: 6,
+        length: 100,
+        every: 2,
+        hide: false,
+    }
+}
+
 fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|x| f64::from(*x)).collect()
 }
@@ -122,7 +134,9 @@ fn tensors(what: &str, config: &TransformerConfig, got: &[f32], want: &[f32], to
 #[test]
 fn logits_hidden_states_and_gradients_agree() {
     everywhere("transformers", |device| {
-        for case in cases(device, &all(), 2) {
+        let mut all = all();
+        all.push(split_sums());
+        for case in cases(device, &all, 2) {
             let m = case.material(1);
             let batch = case.batch(&m, (1 << 32) - 2);
             let cpu = cpu(&m.params);

@@ -2,8 +2,8 @@
 //!
 //! Who calls what: [`adapters`] and [`GpuContext`] open a device; [`GpuSamples`] and [`GpuTargets`] are data on it;
 //! [`GpuGroup`] holds models of one shape that train side by side, and [`GpuMlp`] is a group of one with the interface of
-//! the CPU engine. A kernel `name.wgsl` lies beside the `name.rs` that launches it; `philox.wgsl`, `reduce.wgsl`,
-//! `loss.wgsl` and `delayed.wgsl` are shared by several kernels.
+//! the CPU engine; [`transformer`] is GPT-2 and BERT. A kernel `name.wgsl` lies beside the `name.rs` that launches it;
+//! `philox.wgsl`, `reduce.wgsl`, `tile.wgsl` (every matrix product), `loss.wgsl` and `delayed.wgsl` are shared by several kernels.
 
 pub mod cache;
 pub mod context;
