@@ -50,21 +50,7 @@ fn the_same_spec_runs_and_resumes_to_the_same_bits() {
         let both = fingerprint(&bench.out("whole/tiny"));
         assert!(alone.len() > 20 && alone.iter().all(|file| both.contains(file)), "{device}");
         // Killed at any moment.
-        let mut kills = 0;
-        for delay in [300, 700, 1100, 1500] {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_curricle"))
-                .args(bench.command("cut", &["--device", device, "--resume", "--save-every", "0"]))
-                .stderr(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            std::thread::sleep(Duration::from_millis(delay));
-            kills += i32::from(child.try_wait().unwrap().is_none());
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        assert!(kills > 0, "no run was killed in the middle");
-        assert_code(&bench.run("cut", &["--device", device, "--resume"]), 0);
+        bench.cut("cut", &["--device", device], &[300, 700, 1100, 1500]);
         assert_same(&bench.out("whole/tiny"), &bench.out("cut/tiny"));
     });
 }

@@ -150,7 +150,8 @@ impl Task {
                     Objective::Autoregressive => Family::Gpt2,
                 };
                 if spec.kind != fits {
-                    return Err(format!("the objective of this task needs kind = \"{}\"", fits.name()));
+                    let kind = if fits == Family::Bert { "bert" } else { "gpt2" };
+                    return Err(format!("the objective of this task needs kind = \"{kind}\""));
                 }
                 (Tokens::of(&settings.grammar).vocab, 1024, true)
             }

@@ -51,7 +51,7 @@ pub fn everywhere(name: &str, test: fn(&SharedContext)) {
             test(&device);
             let _ = sender.send(());
         });
-        let outcome = match receiver.recv_timeout(Duration::from_secs(100)) {
+        let outcome = match receiver.recv_timeout(Duration::from_secs(300)) {
             Ok(()) => None,
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Some("hangs".to_owned()),
             Err(_) => Some(match worker.join() {
