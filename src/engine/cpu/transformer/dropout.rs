@@ -1,6 +1,6 @@
 //! Dropout masks from the counter-based generator.
 
-use super::simd::{LANES, dispatch};
+use super::simd::LANES;
 use crate::model::transformer::{DropoutSite, dropout_threshold};
 use crate::rng::{Stream, philox4x32};
 
@@ -42,7 +42,7 @@ fn philox_lanes(seed: u64, index: u64, first_block: u32, stream: u32) -> [[u32; 
     [c0, c1, c2, c3]
 }
 
-/// [`fill`] for kernels that are already compiled for an instruction set.
+/// Factors (0 or 1 / (1 - p)) of elements first, first + 1, .. of a sequence, by its running number.
 #[inline(always)]
 pub fn fill_body<const F: u8>(mask: Mask, sequence: u64, first: usize, out: &mut [f32]) {
     let factor = |word: u32| if word < mask.threshold { 0.0 } else { mask.scale };
@@ -69,16 +69,16 @@ pub fn fill_body<const F: u8>(mask: Mask, sequence: u64, first: usize, out: &mut
     }
 }
 
-dispatch! {
-    /// Factors (0 or 1 / (1 - p)) of elements first, first + 1, .. of a sequence, by its running number.
-    pub fn fill = fill_body(mask: Mask, sequence: u64, first: usize, out: &mut [f32])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::cpu::Isa;
+    use crate::engine::cpu::transformer::simd::dispatch;
     use crate::rng;
+
+    dispatch! {
+        fn fill = fill_body(mask: Mask, sequence: u64, first: usize, out: &mut [f32])
+    }
 
     #[test]
     fn masks_are_those_of_the_contract() {

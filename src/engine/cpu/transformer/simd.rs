@@ -33,26 +33,6 @@ impl V {
         Self([value; LANES])
     }
 
-    /// The first sixteen numbers of a slice.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    #[inline(always)]
-    pub fn load(from: &[f32]) -> Self {
-        let mut out = [0.0; LANES];
-        out.copy_from_slice(&from[..LANES]);
-        Self(out)
-    }
-
-    /// To the first sixteen places of a slice.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    #[inline(always)]
-    pub fn store(self, to: &mut [f32]) {
-        to[..LANES].copy_from_slice(&self.0);
-    }
-
     #[inline(always)]
     pub fn map(self, f: impl Fn(f32) -> f32) -> Self {
         let mut out = self.0;
