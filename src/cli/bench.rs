@@ -6,6 +6,8 @@ use crate::model::loss::Loss;
 use crate::model::mlp::{MlpInit, MlpParams, MlpShape};
 use crate::rng::{Purpose, Stream};
 use crate::task::boolean::{BooleanTask, Samples, Support};
+use crate::task::pcfg::sample::throughput;
+use crate::task::pcfg::{Grammar, NAMES};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,6 +31,19 @@ pub enum BenchCommand {
     Mlp(MlpBench),
     /// Training steps of the paper's transformers on the CPU.
     Transformer(super::bench_transformer::TransformerBench),
+    /// Tokens per second of the sentence generator, on one core.
+    Pcfg(PcfgBench),
+}
+
+/// Options of `curricle bench pcfg`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PcfgBench {
+    /// Sentences per round
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub sentences: u64,
+    /// One JSON object on stdout; everything else goes to stderr
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `curricle bench mlp`. Without --width, the standard set: widths 50,000, 1000 and 100.
@@ -138,7 +153,25 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match command {
         BenchCommand::Mlp(options) => mlp(options),
         BenchCommand::Transformer(options) => super::bench_transformer::run(options),
+        BenchCommand::Pcfg(options) => pcfg(options),
     }
+}
+
+/// Each built-in grammar: the median of five rounds.
+fn pcfg(options: &PcfgBench) -> anyhow::Result<()> {
+    let mut rates = serde_json::Map::new();
+    let mut text = String::new();
+    for name in NAMES {
+        let grammar = Grammar::builtin(name)?;
+        let rounds = (0..5).map(|_| throughput(&grammar, options.sentences));
+        let rate = crate::run::gather::median(rounds);
+        text += &format!("{name}: {:.1} million tokens/s on one core\n", rate / 1e6);
+        rates.insert(name.to_owned(), rate.into());
+    }
+    if options.json {
+        return super::print_json(&serde_json::json!({ "tokens_per_second": rates }));
+    }
+    Ok(super::print(&text)?)
 }
 
 fn mlp(options: &MlpBench) -> anyhow::Result<()> {

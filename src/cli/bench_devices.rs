@@ -8,6 +8,7 @@ use crate::engine::device::{DeviceChoice, ResolvedDevice};
 use crate::engine::gpu::floor::{Floor, floor};
 use crate::engine::gpu::sample::SharedContext;
 use crate::engine::gpu::self_test::{distance, flat};
+use crate::engine::gpu::transformer::speed::{Peak, SpeedCase, StepSpeed, peak, speed};
 use crate::engine::gpu::{
     GpuContext, GpuError, GpuGroup, GpuMlp, GpuOptions, GpuSamples, GpuTargets, MemberSteps, Output,
     adapters, correlations,
@@ -72,7 +73,12 @@ struct AdapterBench {
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     floor: Option<Floor>,
+    /// What the adapter does at most, measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak: Option<Peak>,
     rates: Vec<Rate>,
+    /// Training steps of transformers, with each kernel.
+    transformers: Vec<StepSpeed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agreement: Option<Agreement>,
 }
@@ -151,7 +157,9 @@ pub fn run(args: &BenchDevicesArgs) -> anyhow::Result<()> {
             hardware: entry.is_hardware(),
             error: None,
             floor: None,
+            peak: None,
             rates: Vec::new(),
+            transformers: Vec::new(),
             agreement: None,
         };
         let measured = GpuContext::open(entry, GpuOptions::default())
@@ -250,6 +258,15 @@ fn measure(
         },
     );
     out.agreement = Some(agreement(context)?);
+    // A software adapter would take minutes for the paper's models.
+    out.peak = Some(peak(context, time / 10)?);
+    let cases = if out.hardware { SpeedCase::paper() } else { SpeedCase::small() };
+    for case in cases {
+        let floor = out.floor.as_ref().expect("it was measured above");
+        let step = speed(context, floor, &case, time / 10)?;
+        eprintln!("  {}: {:.0} us/step, {:.1} GFLOP/s", step.model, step.step_microseconds, step.gflops);
+        out.transformers.push(step);
+    }
     Ok(())
 }
 
@@ -394,6 +411,29 @@ fn table(bench: &Bench) -> String {
                     torch.ratio_to_eager,
                     torch.graphed_per_second,
                     torch.ratio_to_graphed
+                ));
+            }
+        }
+        for step in &a.transformers {
+            let peak = a.peak.as_ref().map_or(f64::NAN, |p| p.gflops);
+            out.push_str(&format!(
+                "  {}: {:.0} us per step of {} tokens, {:.1} GFLOP/s ({:.1}% of the measured peak), {} dispatches, {:.1} MiB of activations\n",
+                step.model,
+                step.step_microseconds,
+                step.tokens,
+                step.gflops,
+                100.0 * step.gflops / peak,
+                step.dispatches,
+                step.activation_bytes as f64 / f64::from(1 << 20)
+            ));
+            for k in step.kernels.iter().take(5) {
+                out.push_str(&format!(
+                    "    {:<36} {:>4} times {:>10.1} us {:>9.1} GFLOP/s ({:.1}% of peak)\n",
+                    k.kernel,
+                    k.dispatches,
+                    k.microseconds,
+                    k.gflops,
+                    100.0 * k.gflops / peak
                 ));
             }
         }
