@@ -1,9 +1,9 @@
 //! The command line: one file per subcommand, each parse -> resolve -> call the library -> print.
 
 pub mod bench;
-pub mod bench_transformer;
 #[cfg(feature = "gpu")]
 pub mod bench_devices;
+pub mod bench_transformer;
 pub mod correlate;
 #[cfg(feature = "gpu")]
 pub mod devices;
