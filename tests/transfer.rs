@@ -148,7 +148,8 @@ fn transformers_go_to_hugging_face_folders_and_back() {
     let out = home.path().join("from-run");
     curricle(&["export", text(&path), "--format", "hugging-face", "-o", text(&out)]).unwrap();
     assert_eq!(transformer::load(&out).unwrap().params, params);
-    let missing = failure(&["export", text(&path), "--format", "hugging-face", "--step", "7", "-o", text(&out)]);
+    let missing =
+        failure(&["export", text(&path), "--format", "hugging-face", "--step", "7", "-o", text(&out)]);
     assert!(missing.contains("no checkpoint of step 7"), "{missing}");
 
     let mlp = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/plain.pt");

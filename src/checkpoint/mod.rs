@@ -53,11 +53,9 @@ impl Metadata {
     fn to_map(&self, shape: &MlpShape) -> BTreeMap<String, String> {
         let mut map = self.provenance();
         let hidden: Vec<String> = shape.hidden.iter().map(ToString::to_string).collect();
-        for (key, value) in [
-            ("d", shape.d.to_string()),
-            ("hidden", hidden.join(",")),
-            ("classes", shape.classes.to_string()),
-        ] {
+        for (key, value) in
+            [("d", shape.d.to_string()), ("hidden", hidden.join(",")), ("classes", shape.classes.to_string())]
+        {
             map.insert(format!("{PREFIX}{key}"), value);
         }
         map
