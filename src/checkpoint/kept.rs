@@ -111,7 +111,8 @@ impl Kept for TransformerState {
 
     fn load_resume(path: &Path) -> Result<(Self, Value), CheckpointError> {
         let (params, extra, mut state) = transformer::load_state(path)?;
-        let damaged = |detail: &str| CheckpointError::Damaged { path: path.to_path_buf(), detail: detail.into() };
+        let damaged =
+            |detail: &str| CheckpointError::Damaged { path: path.to_path_buf(), detail: detail.into() };
         let updates = state.as_object_mut().and_then(|map| map.remove(UPDATES)).and_then(|n| n.as_u64());
         let updates = updates.ok_or_else(|| damaged("its number of updates is missing"))?;
         let moments: [Tensor; 2] =

@@ -159,7 +159,9 @@ fn finish(
     let claims: Vec<Claim> = plan
         .claims
         .iter()
-        .map(|(name, claim)| judge(name, claim, &results.runs, &results.timelines, &results.ngrams, &plan.seeds))
+        .map(|(name, claim)| {
+            judge(name, claim, &results.runs, &results.timelines, &results.ngrams, &plan.seeds)
+        })
         .collect();
     let command = super::command_line().join(" ");
     let root = plan.root(&args.out);

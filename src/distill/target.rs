@@ -80,7 +80,9 @@ pub fn from_labels<L: Copy + Into<u32>>(loss: Loss, classes: usize, labels: &[L]
             }
             targets
         }
-        Loss::Hinge | Loss::Correlation => labels.iter().map(|&l| (l.into() as f32).mul_add(2.0, -1.0)).collect(),
+        Loss::Hinge | Loss::Correlation => {
+            labels.iter().map(|&l| (l.into() as f32).mul_add(2.0, -1.0)).collect()
+        }
     }
 }
 

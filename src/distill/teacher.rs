@@ -75,6 +75,9 @@ impl TeacherPool {
     }
 }
 
+/// A model, once for each thread that may use it.
+type Copies = Arc<Vec<Mutex<Transformer>>>;
+
 /// Checkpoints of one transformer in order, at most a memory budget's worth of them loaded.
 pub struct TransformerPool {
     checkpoints: Vec<TeacherCheckpoint>,
@@ -82,7 +85,7 @@ pub struct TransformerPool {
     device: Device,
     /// Copies of each model on the CPU: one per thread, so that batches are computed side by side.
     copies: usize,
-    loaded: Mutex<VecDeque<(usize, Arc<Vec<Mutex<Transformer>>>, usize)>>,
+    loaded: Mutex<VecDeque<(usize, Copies, usize)>>,
 }
 
 impl TransformerPool {
@@ -113,7 +116,7 @@ impl TransformerPool {
         model.logits(batch, reads)
     }
 
-    fn copies(&self, index: usize) -> Result<Arc<Vec<Mutex<Transformer>>>, EngineError> {
+    fn copies(&self, index: usize) -> Result<Copies, EngineError> {
         let mut loaded = self.loaded.lock().expect("no thread panics while it holds the pool");
         if let Some(at) = loaded.iter().position(|(i, ..)| *i == index) {
             let entry = loaded.remove(at).expect("position is in range");
@@ -125,7 +128,8 @@ impl TransformerPool {
         let state = TransformerState::new(checkpoint::transformer::load(path)?.params);
         let found = state.params.config.vocab;
         if found != self.vocab {
-            let text = format!("{}: the teacher has {found} tokens, the student {}", path.display(), self.vocab);
+            let text =
+                format!("{}: the teacher has {found} tokens, the student {}", path.display(), self.vocab);
             return Err(text.into());
         }
         let copies = (0..self.copies)

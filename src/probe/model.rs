@@ -88,7 +88,9 @@ impl ParityTransformer {
     ) -> Result<Self, EngineError> {
         let positions = params.config.positions;
         if d > positions {
-            return Err(format!("d = {d} inputs are more than the transformer's {positions} positions").into());
+            return Err(
+                format!("d = {d} inputs are more than the transformer's {positions} positions").into()
+            );
         }
         let transformer = Transformer::new(&TransformerState::new(params), device, threads)?;
         Ok(Self { transformer, d })

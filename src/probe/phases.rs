@@ -58,8 +58,7 @@ pub fn phases(points: &[LossPoint]) -> Option<Phases> {
     let speed: Vec<f64> = (1..points.len())
         .map(|i| (smooth[i - 1] - smooth[i]) / (points[i].step - points[i - 1].step).max(f64::MIN_POSITIVE))
         .collect();
-    let steepest_after =
-        |i: usize| (i + 1..speed.len()).max_by(|&a, &b| speed[a].total_cmp(&speed[b]));
+    let steepest_after = |i: usize| (i + 1..speed.len()).max_by(|&a, &b| speed[a].total_cmp(&speed[b]));
     let flatness = |i: usize| steepest_after(i).map(|s| speed[i].max(0.0) / speed[s]);
     let flattest = (0..speed.len())
         .filter(|&i| smooth[i] >= half)

@@ -5,8 +5,8 @@
 //! the ratio is only known to lie below a value, and both ends of the interval carry that knowledge. PASS and
 //! FAIL need the whole interval on one side of the bound; anything else is INCONCLUSIVE.
 
-use super::grammar::{NgramCheckpoint, NgramTimeline, loss_phases};
 use super::gather::{RunRecord, TeacherTimeline, median, runs_of};
+use super::grammar::{NgramCheckpoint, NgramTimeline, loss_phases};
 use super::spec::ClaimSpec;
 use crate::report::stats;
 use serde::{Deserialize, Serialize};
@@ -137,7 +137,8 @@ pub fn judge(
             let inside = |timeline: &&NgramTimeline| {
                 let teacher = runs.iter().find(|r| r.is_teacher() && r.seed == timeline.seed);
                 let phases = teacher.and_then(|t| loss_phases(&t.metrics));
-                let median = |c: &NgramCheckpoint| c.ngrams.iter().find(|s| s.n == *n).map(|s| s.robust.median);
+                let median =
+                    |c: &NgramCheckpoint| c.ngrams.iter().find(|s| s.n == *n).map(|s| s.robust.median);
                 let measured = timeline.checkpoints.iter().filter_map(|c| Some((c.step, median(c)?)));
                 let peak = measured.max_by(|a, b| a.1.total_cmp(&b.1));
                 phases.zip(peak).is_some_and(|(phases, (step, _))| phases.in_drop(step as f64))
@@ -389,7 +390,10 @@ mod tests {
         assert_eq!(judge("c", &reaches(0.75), &runs, &[], &[], &seeds).verdict, Verdict::Pass);
         assert_eq!(judge("c", &reaches(0.8), &runs, &[], &[], &seeds).verdict, Verdict::Fail);
         // A seed that is missing decides nothing.
-        assert_eq!(judge("c", &reaches(0.5), &runs, &[], &[], &[0, 1, 2, 3, 4]).verdict, Verdict::Inconclusive);
+        assert_eq!(
+            judge("c", &reaches(0.5), &runs, &[], &[], &[0, 1, 2, 3, 4]).verdict,
+            Verdict::Inconclusive
+        );
         let below = ClaimSpec::StaysBelow { arm: "a".into(), at: None, level: 0.6 };
         assert_eq!(judge("c", &below, &runs[..1], &[], &[], &[0]).verdict, Verdict::Pass);
         assert_eq!(judge("c", &below, &runs[1..], &[], &[], &[1, 2, 3]).verdict, Verdict::Fail);

@@ -1,8 +1,8 @@
 //! Runs an experiment: for each seed the teacher, the correlations of its checkpoints, then all students.
 
 use super::folder::RunFolderError;
-use super::grammar::{GrammarError, NgramTimeline, Optimum, ProbedRun};
 use super::gather::{RunRecord, Status, TeacherTimeline};
+use super::grammar::{GrammarError, NgramTimeline, Optimum, ProbedRun};
 use super::plan::{Plan, TEACHER};
 use super::seeds::{SeedResults, SeedsRun};
 use super::timeline;
@@ -95,7 +95,7 @@ pub enum RunError {
         /// Seeds that trained together.
         seeds: Vec<u64>,
         /// Why.
-        cause: TrainError,
+        cause: Box<TrainError>,
         /// Where each run can be taken up.
         last: Vec<String>,
     },
@@ -105,7 +105,7 @@ pub enum RunError {
         /// Seed.
         seed: u64,
         /// Why.
-        cause: timeline::TimelineError,
+        cause: Box<timeline::TimelineError>,
     },
     /// Something about sentences could not be measured.
     #[error("seed {seed}: {cause}")]
@@ -113,7 +113,7 @@ pub enum RunError {
         /// Seed.
         seed: u64,
         /// Why.
-        cause: GrammarError,
+        cause: Box<GrammarError>,
     },
     /// A saved state cannot be understood.
     #[error("{}: the resume state is damaged ({detail}); pass --fresh to begin this run anew", path.display())]
@@ -206,12 +206,15 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool, RunError> {
     builder.build().map_err(|e| RunError::Threads(e.to_string()))
 }
 
+/// What came of one worker's seeds.
+type Outcome = Result<Vec<SeedResults>, RunError>;
+
 /// Seeds on the CPU, each with its share of the threads; those that were not begun when the run was ended are left out.
 fn side_by_side(plan: &Plan, options: &Options) -> Result<Vec<SeedResults>, RunError> {
     let jobs = options.threads.min(plan.seeds.len()).max(1);
     let threads = (options.threads / jobs).max(1);
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<Vec<SeedResults>, RunError>)>> = Mutex::default();
+    let done: Mutex<Vec<(usize, Outcome)>> = Mutex::default();
     // One seed's failure ends the others at their next chunk, with their states saved.
     let failed = AtomicBool::new(false);
     let worker = || -> Result<(), RunError> {

@@ -9,7 +9,7 @@
 pub use super::error::RunFolderError;
 use super::lock::FolderLock;
 use super::metrics::{self, Metrics};
-use crate::checkpoint::{self, Kept, Checkpoint, Metadata, atomic};
+use crate::checkpoint::{self, Checkpoint, Kept, Metadata, atomic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;

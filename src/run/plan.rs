@@ -1,8 +1,8 @@
 //! What a spec resolves to: every arm with every setting, checked.
 
 use super::spec::{
-    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, NgramSpec, NonterminalSpec, Objective, OptimizerKind, ReferenceSpec, ScheduleSpec,
-    Selector, SpecError, SpecFile, SweepAxis, TeacherSpec,
+    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, NgramSpec, NonterminalSpec, Objective,
+    OptimizerKind, ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, SweepAxis, TeacherSpec,
 };
 use super::task::Task;
 use crate::distill::target::LabelMix;
@@ -93,8 +93,11 @@ impl Plan {
         check.require(!spec.seeds.is_empty(), "seeds", "give at least one seed")?;
         let distinct: std::collections::HashSet<_> = spec.seeds.iter().collect();
         check.require(distinct.len() == spec.seeds.len(), "seeds", "a seed occurs twice")?;
-        let task = Task::resolve(&spec.task, spec.seeds[0])
-            .map_err(|(key, detail)| SpecError::Value { path: path.to_owned(), key: key.to_owned(), detail })?;
+        let task = Task::resolve(&spec.task, spec.seeds[0]).map_err(|(key, detail)| SpecError::Value {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            detail,
+        })?;
         let evaluation = &spec.evaluation;
         check.require(
             (1..=10_000_000).contains(&evaluation.samples),
@@ -170,7 +173,11 @@ impl Plan {
         if let Some(probe) = &spec.nonterminals {
             check.require(task.pcfg().is_some(), "nonterminals", "only a pcfg has non-terminals")?;
             let good = probe.train > 0 && probe.test > 0 && probe.penalty.is_finite() && probe.penalty >= 0.0;
-            check.require(good, "nonterminals", "at least one sentence on either side and a penalty from 0")?;
+            check.require(
+                good,
+                "nonterminals",
+                "at least one sentence on either side and a penalty from 0",
+            )?;
         }
         check_claims(&check, &spec, &students)?;
         for reference in &spec.references {
@@ -322,7 +329,9 @@ fn model(
     let loss = arm.loss.or(defaults.loss);
     let init = arm.init.or(defaults.init);
     match (hidden, transformer) {
-        (Some(_), Some(_)) => check.fail(&at("model"), "give hidden (an MLP) or model (a transformer), not both"),
+        (Some(_), Some(_)) => {
+            check.fail(&at("model"), "give hidden (an MLP) or model (a transformer), not both")
+        }
         (None, None) => {
             let place = if key == TEACHER { "" } else { " here or in [student]" };
             let example = "hidden = [100] (an MLP) or model = { kind = \"gpt2\", layers = 2, heads = 4 }";
@@ -359,7 +368,11 @@ fn model(
             Ok(Model::Mlp(MlpTraining { shape, init, weight_decay, loss }))
         }
         (None, Some(spec)) => {
-            check.require(init.is_none(), &at("init"), "a transformer's first weights are set by model.init_std")?;
+            check.require(
+                init.is_none(),
+                &at("init"),
+                "a transformer's first weights are set by model.init_std",
+            )?;
             check.require(
                 loss.is_none_or(|l| l == Loss::CrossEntropy),
                 &at("loss"),

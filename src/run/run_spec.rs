@@ -47,13 +47,7 @@ pub struct ResolvedDistill {
 
 impl<'a> RunSpec<'a> {
     /// The spec of a run that learns from labels.
-    pub fn new(
-        plan: &'a Plan,
-        run: &'a str,
-        arm: &'a str,
-        seed: u64,
-        training: &'a Training,
-    ) -> Self {
+    pub fn new(plan: &'a Plan, run: &'a str, arm: &'a str, seed: u64, training: &'a Training) -> Self {
         Self {
             experiment: &plan.experiment,
             scale: &plan.scale,

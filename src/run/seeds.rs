@@ -2,8 +2,8 @@
 
 use super::experiment::{Existing, Options, RunError, UsedCheckpoints};
 use super::folder::{RunFolder, RunView, open_read_only};
-use super::grammar::{self, NgramTimeline, Optimum, ProbedRun};
 use super::gather::{RunRecord, Status, TeacherTimeline};
+use super::grammar::{self, NgramTimeline, Optimum, ProbedRun};
 use super::plan::{Plan, Student, TEACHER};
 use super::recorder::FolderRecorder;
 use super::resolve::{Catalogue, TeacherRun};
@@ -146,8 +146,10 @@ impl SeedsRun<'_> {
                 if let Some(spec) = &self.plan.correlations {
                     let device = &self.options.device;
                     let task = self.boolean(seed.seed);
-                    let timeline = timeline::measure(&folder, spec, &task, seed.seed, device, self.threads)
-                            .map_err(|cause| RunError::Correlations { seed: seed.seed, cause })?;
+                    let timeline =
+                        timeline::measure(&folder, spec, &task, seed.seed, device, self.threads).map_err(
+                            |cause| RunError::Correlations { seed: seed.seed, cause: Box::new(cause) },
+                        )?;
                     seed.results.timeline = Some(TeacherTimeline { seed: seed.seed, timeline });
                 }
                 self.measure_grammar(&folder, &mut seed.results, seed.seed)?;
@@ -204,8 +206,7 @@ impl SeedsRun<'_> {
             seed.checkpoints = catalogue.checkpoints().to_vec();
             for (student, schedule) in resolved {
                 let training = &student.training;
-                let mut run =
-                    RunSpec::new(self.plan, &student.name, &student.arm, seed.seed, training);
+                let mut run = RunSpec::new(self.plan, &student.name, &student.arm, seed.seed, training);
                 let mut supervision = Supervision::Labels;
                 if let (Some(schedule), Some(distill)) = (schedule, &student.distill) {
                     run.distill = Some(ResolvedDistill::new(distill, &schedule, &seed.checkpoints, &root));
@@ -242,13 +243,15 @@ impl SeedsRun<'_> {
     /// n-gram robustness of a teacher's checkpoints, and the most any model can reach.
     fn measure_grammar(&self, folder: &Path, results: &mut SeedResults, seed: u64) -> Result<(), RunError> {
         let Some(task) = self.plan.task.pcfg() else { return Ok(()) };
-        let failed = |cause| RunError::Grammar { seed, cause };
+        let failed = |cause| RunError::Grammar { seed, cause: Box::new(cause) };
         if task.objective == Objective::Masked {
             let sentences = self.plan.evaluation.samples.min(OPTIMUM_SENTENCES);
             results.optimum = Some(grammar::optimum(folder, task, seed, sentences).map_err(failed)?);
         }
         if let Some(spec) = &self.plan.ngrams {
-            self.options.observer.note(&format!("seed {seed}: n-gram robustness of the teacher's checkpoints"));
+            self.options
+                .observer
+                .note(&format!("seed {seed}: n-gram robustness of the teacher's checkpoints"));
             let device = &self.options.device;
             let measured = grammar::ngrams(folder, spec, task, seed, device, self.threads);
             results.ngrams = Some(measured.map_err(failed)?);
@@ -258,7 +261,9 @@ impl SeedsRun<'_> {
 
     /// Probes of every finished run for non-terminals.
     fn probe(&self, seeds: &mut [Seed]) -> Result<(), RunError> {
-        let (Some(spec), Some(task)) = (&self.plan.nonterminals, self.plan.task.pcfg()) else { return Ok(()) };
+        let (Some(spec), Some(task)) = (&self.plan.nonterminals, self.plan.task.pcfg()) else {
+            return Ok(());
+        };
         for seed in seeds.iter_mut().filter(|s| s.goes_on) {
             let finished = |r: &&RunRecord| r.status == Status::Finished;
             let names: Vec<String> =
@@ -268,9 +273,9 @@ impl SeedsRun<'_> {
                 let device = &self.options.device;
                 let found =
                     grammar::nonterminals(&folder, (&name, seed.seed), spec, task, device, self.threads);
-                seed.results
-                    .probed
-                    .push(found.map_err(|cause| RunError::Grammar { seed: seed.seed, cause })?);
+                seed.results.probed.push(
+                    found.map_err(|cause| RunError::Grammar { seed: seed.seed, cause: Box::new(cause) })?,
+                );
             }
         }
         Ok(())
@@ -297,7 +302,7 @@ impl SeedsRun<'_> {
     }
 
     fn failed(&self, cause: TrainError) -> RunError {
-        RunError::Train { seeds: self.seeds.to_vec(), cause, last: vec![] }
+        RunError::Train { seeds: self.seeds.to_vec(), cause: Box::new(cause), last: vec![] }
     }
 
     fn mlps(&self, ready: Vec<Ready>, seeds: &[Seed]) -> Result<Vec<RunRecord>, RunError> {
@@ -385,8 +390,7 @@ impl SeedsRun<'_> {
             })
             .collect();
         let device = &self.options.device;
-        let mut engine =
-            Sequences::new(device, lanes, &starts, self.threads).map_err(|e| self.failed(e))?;
+        let mut engine = Sequences::new(device, lanes, &starts, self.threads).map_err(|e| self.failed(e))?;
         drop(starts);
         let name = match device {
             Device::Cpu => "cpu".to_owned(),
@@ -451,7 +455,7 @@ impl SeedsRun<'_> {
         let control = Control { cancel: self.options.cancel, save_every: self.options.save_every };
         train(engine, &mut members, control).map_err(|cause| RunError::Train {
             seeds: self.seeds.to_vec(),
-            cause,
+            cause: Box::new(cause),
             last: ready
                 .iter()
                 .zip(&members)

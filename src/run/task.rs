@@ -189,8 +189,7 @@ impl Task {
             }
             Self::Pcfg(settings) => {
                 // Held-out sentences are always fresh.
-                let examples =
-                    if role == Role::Evaluation { Examples::Stream } else { settings.examples };
+                let examples = if role == Role::Evaluation { Examples::Stream } else { settings.examples };
                 let grammar = &settings.grammar;
                 match settings.objective {
                     Objective::Masked => {
@@ -258,9 +257,10 @@ impl BooleanSettings {
 
 impl PcfgSettings {
     fn resolve(spec: &TaskSpec) -> Result<Self, Mistake> {
-        let name = spec.grammar.clone().ok_or_else(|| {
-            ("task.grammar", format!("missing: one of {} or a file", NAMES.join(", ")))
-        })?;
+        let name = spec
+            .grammar
+            .clone()
+            .ok_or_else(|| ("task.grammar", format!("missing: one of {} or a file", NAMES.join(", "))))?;
         let mut grammar = load_grammar(&name).map_err(|e| ("task.grammar", e))?;
         if let Some(start) = &spec.start {
             grammar = grammar.with_start(start).map_err(|e| ("task.start", e.to_string()))?;

@@ -10,8 +10,12 @@ pub trait SequenceTask: Send + Sync {
     ///
     /// # Errors
     /// If there are no sequences, or one exceeds the positions.
-    fn batch(&self, first: u64, sequences: usize, positions: usize)
-    -> Result<PredictionBatch, PredictionError>;
+    fn batch(
+        &self,
+        first: u64,
+        sequences: usize,
+        positions: usize,
+    ) -> Result<PredictionBatch, PredictionError>;
 }
 
 impl SequenceTask for MaskedPrediction {

@@ -51,9 +51,7 @@ impl RateSchedule {
     pub fn warmup(self) -> f64 {
         match self {
             Self::Constant => 0.0,
-            Self::ConstantWithWarmup { warmup } | Self::Linear { warmup } | Self::Cosine { warmup } => {
-                warmup
-            }
+            Self::ConstantWithWarmup { warmup } | Self::Linear { warmup } | Self::Cosine { warmup } => warmup,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The GPU engine's transformer: each kernel against plain f64 loops, whole models against the CPU engine, on every adapter of
 //! this machine and in both shader modes. Which adapters are expected: see tests/gpu.rs.
 
-
 mod harness;
 mod model;
 mod plain;

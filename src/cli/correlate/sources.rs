@@ -2,8 +2,8 @@
 
 use super::Usage;
 use crate::checkpoint;
-use crate::model::MlpParams;
 use crate::engine::device::Device;
+use crate::model::MlpParams;
 use crate::probe::{Evaluation, LogitModel, model};
 use crate::run::folder::{RunFolderError, RunView, open_read_only};
 use crate::task::BooleanTask;

@@ -80,7 +80,9 @@ pub enum GpuError {
         seconds: u64,
     },
     /// More than the adapter's limits allow.
-    #[error("{what}: {needed} bytes in one buffer are needed, but {adapter} allows {allowed}; a hardware GPU or --device cpu may do")]
+    #[error(
+        "{what}: {needed} bytes in one buffer are needed, but {adapter} allows {allowed}; a hardware GPU or --device cpu may do"
+    )]
     TooLarge {
         /// What is too large.
         what: String,
