@@ -480,7 +480,7 @@ fn bad_requests_are_usage_errors_that_name_the_place() {
         (&[&good, "--class", "2"], "class 2 does not exist"),
         (&[&good, "--exact"], "d = 24"),
         (&[&good, "--threads", "0"], "at least one thread"),
-        (&[&good, "--device", "gpu"], "--device gpu"),
+        (&[&good, "--device", "gpu:no-such-adapter"], "no-such-adapter"),
         (&[&wide, "--degrees", "4"], "3921225 monomials of degree 4"),
         (&[&wide, "--support", "1", "--random", "100000000", "--degrees", "5"], "--random"),
         (&[&good, &other, "--samples", "100"], "takes d = 31 inputs"),

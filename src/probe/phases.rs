@@ -54,9 +54,12 @@ pub fn phases(points: &[LossPoint]) -> Option<Phases> {
         return None;
     }
     let half = last + 0.5 * (plateau(&points, &smooth, last) - last);
-    // Speed of the fall between neighbours.
+    // Speed of the fall between neighbours, over the three intervals around them against the noise.
     let speed: Vec<f64> = (1..points.len())
-        .map(|i| (smooth[i - 1] - smooth[i]) / (points[i].step - points[i - 1].step).max(f64::MIN_POSITIVE))
+        .map(|i| {
+            let (a, b) = (i.saturating_sub(2), (i + 1).min(points.len() - 1));
+            (smooth[a] - smooth[b]) / (points[b].step - points[a].step).max(f64::MIN_POSITIVE)
+        })
         .collect();
     let steepest_after = |i: usize| (i + 1..speed.len()).max_by(|&a, &b| speed[a].total_cmp(&speed[b]));
     let flatness = |i: usize| steepest_after(i).map(|s| speed[i].max(0.0) / speed[s]);
