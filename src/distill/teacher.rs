@@ -85,14 +85,24 @@ pub struct TransformerPool {
     device: Device,
     /// Copies of each model on the CPU: one per thread, so that batches are computed side by side.
     copies: usize,
+    models: usize,
     loaded: Mutex<VecDeque<(usize, Copies, usize)>>,
 }
 
 impl TransformerPool {
-    /// A pool of `checkpoints` for students with `vocab` logits.
-    pub fn new(checkpoints: Vec<TeacherCheckpoint>, vocab: usize, device: Device, threads: usize) -> Self {
+    /// Checkpoints kept on a GPU at once.
+    pub const ON_GPU: usize = 4;
+
+    /// A pool of `checkpoints` for students with `vocab` logits; `models` models share a GPU's memory.
+    pub fn new(
+        checkpoints: Vec<TeacherCheckpoint>,
+        vocab: usize,
+        device: Device,
+        threads: usize,
+        models: usize,
+    ) -> Self {
         let copies = if matches!(device, Device::Cpu) { threads.max(1) } else { 1 };
-        Self { checkpoints, vocab, device, copies, loaded: Mutex::default() }
+        Self { checkpoints, vocab, device, copies, models, loaded: Mutex::default() }
     }
 
     /// Logits [reads, vocab] of checkpoint `index`. May be called from several threads at once.
@@ -133,11 +143,14 @@ impl TransformerPool {
             return Err(text.into());
         }
         let copies = (0..self.copies)
-            .map(|_| Transformer::new(&state, &self.device, 1).map(Mutex::new))
+            .map(|_| Transformer::sharing(&state, &self.device, 1, self.models).map(Mutex::new))
             .collect::<Result<Vec<_>, _>>()?;
         let copies = Arc::new(copies);
-        loaded.push_back((index, copies.clone(), 12 * self.copies * state.params.values.len()));
-        while loaded.len() > 1 && loaded.iter().map(|(_, _, b)| b).sum::<usize>() > BUDGET {
+        loaded.push_back((index, copies.clone(), 16 * self.copies * state.params.values.len()));
+        let most = if matches!(self.device, Device::Cpu) { usize::MAX } else { Self::ON_GPU };
+        while loaded.len() > most
+            || (loaded.len() > 1 && loaded.iter().map(|(_, _, b)| b).sum::<usize>() > BUDGET)
+        {
             loaded.pop_front();
         }
         Ok(copies)

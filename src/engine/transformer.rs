@@ -32,6 +32,11 @@ impl Default for AdamSettings {
     }
 }
 
+/// The decimal number a person wrote as this f32: 1 - 0.999 should be 0.001, as it is in Python.
+pub(in crate::engine) fn written(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
 /// What came out of one training step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepOutcome {
@@ -61,6 +66,20 @@ impl Transformer {
     /// # Errors
     /// If no model can have the configuration, or it does not fit on the device.
     pub fn new(state: &TransformerState, device: &Device, threads: usize) -> Result<Self, EngineError> {
+        Self::sharing(state, device, threads, 1)
+    }
+
+    /// [`Self::new`] for one of `models` models that share a device: on a GPU each may use its part of the memory for
+    /// activations.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn sharing(
+        state: &TransformerState,
+        device: &Device,
+        threads: usize,
+        models: usize,
+    ) -> Result<Self, EngineError> {
         match device {
             Device::Cpu => {
                 let options = cpu::TransformerOptions { threads, ..cpu::TransformerOptions::default() };
@@ -72,7 +91,8 @@ impl Transformer {
                 Ok(Self::Cpu(Box::new(model)))
             }
             Device::Gpu(context) => {
-                let options = GpuTransformerOptions::default();
+                let memory = Some(context.memory_budget() / models.max(1) as u64);
+                let options = GpuTransformerOptions { memory, ..GpuTransformerOptions::default() };
                 let mut model = GpuTransformer::new(context, &state.params, options)?;
                 if state.updates > 0 {
                     model.set_optimizer(&state.first_moment, &state.second_moment, state.updates)?;

@@ -190,7 +190,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Results, RunError> {
     let interrupted = seeds.len() < plan.seeds.len();
     let mut results = Results { interrupted, ..Results::default() };
     for seed in seeds {
-        results.interrupted |= seed.runs.iter().any(|r| r.status == Status::Interrupted);
+        results.interrupted |= seed.interrupted || seed.runs.iter().any(|r| r.status == Status::Interrupted);
         results.runs.extend(seed.runs);
         results.timelines.extend(seed.timeline);
         results.used.extend(seed.used);

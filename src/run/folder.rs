@@ -22,6 +22,11 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const RESUME: &str = "resume.safetensors";
 const RUN: &str = "run.json";
+/// What was measured of a finished run.
+pub(super) const CORRELATIONS: &str = "correlations.json";
+pub(super) const NGRAMS: &str = "ngrams.json";
+pub(super) const OPTIMUM: &str = "optimum.json";
+pub(super) const NONTERMINALS: &str = "nonterminals.json";
 
 /// A training state to go on from.
 #[derive(Debug, Clone, PartialEq)]
@@ -336,13 +341,13 @@ impl RunFolder {
         self.truncate_metrics_after(step)
     }
 
-    /// Removes spec, metrics, checkpoints, resume state and `run.json`, for a run that starts anew.
+    /// Removes spec, metrics, checkpoints, resume state, `run.json` and measurements, for a run that starts anew.
     ///
     /// # Errors
     /// If something cannot be removed; calling it again goes on.
     pub fn clear(&mut self) -> Result<(), RunFolderError> {
         // The resume state first: it must not outlive the metrics it belongs to.
-        for name in [RESUME, RUN, SPEC, METRICS] {
+        for name in [RESUME, RUN, SPEC, METRICS, CORRELATIONS, NGRAMS, OPTIMUM, NONTERMINALS] {
             let path = self.path.join(name);
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {

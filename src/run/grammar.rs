@@ -1,10 +1,11 @@
 //! What is measured on sentences of a grammar: phases of the teacher's loss, n-gram robustness along its checkpoints, and what
 //! probes find in the final students. Everything is kept in the run folders and not measured again.
 
-use super::folder::{RunFolderError, open_read_only, write_json};
+use super::folder::{NGRAMS, NONTERMINALS, OPTIMUM, RunFolderError, open_read_only, write_json};
 use super::spec::{NgramSpec, NonterminalSpec};
 use super::task::PcfgSettings;
 use crate::checkpoint::{self, TransformerState};
+use crate::engine::cpu::SingleThreaded;
 use crate::engine::device::Device;
 use crate::engine::transformer::{EngineError, Transformer};
 use crate::probe::SequenceProbeError;
@@ -18,6 +19,7 @@ use crate::train::member::Metric;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Why something could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,12 @@ pub struct NgramTimeline {
     pub checkpoints: Vec<NgramCheckpoint>,
 }
 
+impl NgramTimeline {
+    fn steps(&self) -> impl Iterator<Item = u64> + '_ {
+        self.checkpoints.iter().map(|c| c.step)
+    }
+}
+
 /// n-gram robustness of one checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NgramCheckpoint {
@@ -89,13 +97,6 @@ pub struct ProbedRun {
     pub levels: Vec<LevelAccuracy>,
 }
 
-/// Name of the n-gram file in a teacher's folder.
-const NGRAMS: &str = "ngrams.json";
-/// Name of the probe file in a run's folder.
-const NONTERMINALS: &str = "nonterminals.json";
-/// Name of the file with the optimum in a teacher's folder.
-const OPTIMUM: &str = "optimum.json";
-
 fn kept<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
@@ -115,7 +116,7 @@ fn open(path: &Path, device: &Device, threads: usize) -> Result<Transformer, Gra
         .map_err(|cause| GrammarError::Model { path: path.to_path_buf(), cause })
 }
 
-/// n-gram robustness of every checkpoint of a run.
+/// n-gram robustness of every checkpoint of a run; `None` if it was ended before the last. What is done is kept.
 ///
 /// # Errors
 /// If the folder or a checkpoint cannot be read, or the model cannot be probed.
@@ -124,17 +125,14 @@ pub fn ngrams(
     spec: &NgramSpec,
     task: &PcfgSettings,
     seed: u64,
-    device: &Device,
-    threads: usize,
-) -> Result<NgramTimeline, GrammarError> {
+    (device, threads): (&Device, usize),
+    cancel: &AtomicBool,
+) -> Result<Option<NgramTimeline>, GrammarError> {
     let checkpoints = open_read_only(folder)?.require_checkpoints("teacher")?;
     let file = folder.join(NGRAMS);
-    let steps: Vec<u64> = checkpoints.iter().map(|(step, _)| *step).collect();
-    if let Some(found) = kept::<NgramTimeline>(&file)
-        && found.spec == *spec
-        && found.checkpoints.iter().map(|c| c.step).eq(steps)
-    {
-        return Ok(found);
+    let mut found = kept::<NgramTimeline>(&file).filter(|found| found.spec == *spec);
+    if let Some(found) = found.take_if(|f| checkpoints.iter().map(|(step, _)| *step).eq(f.steps())) {
+        return Ok(Some(found));
     }
     let sampler = Sampler::new(&task.grammar);
     // Not the sentences the accuracy is measured on.
@@ -146,17 +144,29 @@ pub fn ngrams(
             .map(|found| ngram::summarize(&found))
             .map_err(|cause| GrammarError::Probe { path: path.to_path_buf(), cause })
     };
-    let reference = measure(&Bayes::complete(&task.grammar), Path::new("the optimum"))?;
-    let mut measured = Vec::new();
+    let mut timeline = match found {
+        Some(begun) => begun,
+        None => {
+            let reference = measure(&Bayes::complete(&task.grammar), Path::new("the optimum"))?;
+            NgramTimeline { seed, spec: spec.clone(), reference, checkpoints: vec![] }
+        }
+    };
+    timeline.checkpoints.retain(|c| checkpoints.iter().any(|(step, _)| *step == c.step));
     for (step, path) in checkpoints {
+        if timeline.checkpoints.iter().any(|c| c.step == step) {
+            continue;
+        }
+        if cancel.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let model = open(&path, device, threads)?;
         let predictor = MaskedModel::new(&model, &task.grammar)
             .map_err(|cause| GrammarError::Probe { path: path.clone(), cause })?;
-        measured.push(NgramCheckpoint { step, ngrams: measure(&predictor, &path)? });
+        timeline.checkpoints.push(NgramCheckpoint { step, ngrams: measure(&predictor, &path)? });
+        timeline.checkpoints.sort_by_key(|c| c.step);
+        write_json(&file, &timeline)?;
     }
-    let timeline = NgramTimeline { seed, spec: spec.clone(), reference, checkpoints: measured };
-    write_json(&file, &timeline)?;
-    Ok(timeline)
+    Ok(Some(timeline))
 }
 
 /// The optimum of masked prediction on the first `sentences` held-out sentences.
@@ -203,6 +213,8 @@ pub fn nonterminals(
     let layer = model.config().layers;
     let stream = (seed, Stream::new(Purpose::Probe, 2));
     let collect = |first, count| Examples::collect(&model, &task.grammar, layer, stream, first, count);
+    // The same bits whatever the number of threads.
+    let _single = SingleThreaded::new();
     let levels = collect(0, spec.train)
         .and_then(|train| ridge(&train, &collect(spec.train, spec.test)?, spec.penalty))
         .map_err(|cause| GrammarError::Probe { path: path.clone(), cause })?;

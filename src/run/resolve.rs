@@ -68,7 +68,7 @@ impl TeacherRun {
                 let of_seed = path.join(format!("seed-{seed}"));
                 let folder = if of_seed.is_dir() { of_seed } else { path.clone() };
                 let batch = batch_of(&folder)?;
-                let kept = std::fs::read(folder.join(super::timeline::FILE)).ok();
+                let kept = std::fs::read(folder.join(super::folder::CORRELATIONS)).ok();
                 let timeline: Option<Timeline> = kept.and_then(|bytes| super::timeline::parse(&bytes));
                 let recommended = timeline.and_then(|t| t.recommended).map(|r| r.step);
                 Self::of_folder(&folder, batch, recommended)

@@ -39,6 +39,8 @@ pub(super) struct SeedResults {
     pub ngrams: Option<NgramTimeline>,
     pub optimum: Option<Optimum>,
     pub probed: Vec<ProbedRun>,
+    /// It was ended before all was done.
+    pub interrupted: bool,
 }
 
 /// Seeds that run together. The CPU takes them one by one, each with its own threads; a GPU trains those of one shape in the
@@ -99,7 +101,10 @@ impl SeedsRun<'_> {
             self.teachers(training, &mut seeds)?;
         }
         if seeds.iter().any(|s| s.goes_on) {
-            self.students(&mut seeds)?;
+            match self.cancelled() {
+                true => seeds.iter_mut().for_each(|s| s.results.interrupted = true),
+                false => self.students(&mut seeds)?,
+            }
         }
         // In the order of the plan, whichever group they were in.
         let order = |r: &RunRecord| self.plan.students.iter().position(|s| s.name == r.name);
@@ -110,6 +115,10 @@ impl SeedsRun<'_> {
                 seed.results
             })
             .collect())
+    }
+
+    fn cancelled(&self) -> bool {
+        self.options.cancel.load(Ordering::Relaxed)
     }
 
     fn seed(&self, seed: u64) -> Seed {
@@ -160,7 +169,7 @@ impl SeedsRun<'_> {
                 continue;
             }
             seed.goes_on = false;
-            if self.options.cancel.load(Ordering::Relaxed) {
+            if self.cancelled() {
                 continue;
             }
             let reason = match status {
@@ -252,9 +261,9 @@ impl SeedsRun<'_> {
             self.options
                 .observer
                 .note(&format!("seed {seed}: n-gram robustness of the teacher's checkpoints"));
-            let device = &self.options.device;
-            let measured = grammar::ngrams(folder, spec, task, seed, device, self.threads);
-            results.ngrams = Some(measured.map_err(failed)?);
+            let machine = (&self.options.device, self.threads);
+            let measured = grammar::ngrams(folder, spec, task, seed, machine, self.options.cancel);
+            results.ngrams = measured.map_err(failed)?;
         }
         Ok(())
     }
@@ -269,6 +278,10 @@ impl SeedsRun<'_> {
             let names: Vec<String> =
                 seed.results.runs.iter().filter(finished).map(|r| r.name.clone()).collect();
             for name in names {
+                if self.cancelled() {
+                    seed.results.interrupted = true;
+                    return Ok(());
+                }
                 let folder = self.folder_path(&name, seed.seed);
                 let device = &self.options.device;
                 let found =
@@ -360,6 +373,10 @@ impl SeedsRun<'_> {
                 .map(|first| held_out.batch(first as u64, EVALUATION_BATCH.min(count - first), positions))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|e| self.failed(TrainError::Model(e.into())))?;
+            if evaluation.iter().all(|batch| batch.reads.is_empty()) {
+                let text = "no position of the held-out sentences is selected for prediction: raise evaluation.samples";
+                return Err(self.failed(TrainError::Model(text.into())));
+            }
             lanes.push(SequenceLane {
                 task: self.plan.task.sequences(seed.seed, role),
                 positions,
@@ -536,13 +553,20 @@ impl SeedsRun<'_> {
             let (line, theirs, ours) = first_difference(&theirs, &run.spec);
             return Err(RunError::OtherSpec { path: folder.path().join("spec.toml"), line, theirs, ours });
         }
-        let (model, state) = match folder.load_resume::<K>()? {
+        let saved = match folder.load_resume::<K>()? {
             Some(resume) => {
                 let state: State = serde_json::from_value(resume.state)
                     .map_err(|e| RunError::State { path: folder.path().to_owned(), detail: e.to_string() })?;
-                folder.rewind_to(state.step)?;
-                (resume.model, state)
+                Some((resume.model, state))
             }
+            None => None,
+        };
+        let (model, state) = match saved.filter(|(_, state)| state.step > 0) {
+            Some((model, state)) => {
+                folder.rewind_to(state.step)?;
+                (model, state)
+            }
+            // Nothing was done yet: anew, so that step 0 is not evaluated twice.
             None => {
                 folder.clear()?;
                 (first(rng::role_seed(seed, run.role)), State::default())

@@ -1,6 +1,6 @@
 //! Correlations of a teacher run's checkpoints, measured once and kept in its folder.
 
-use super::folder::{RunFolderError, open_read_only, write_json};
+use super::folder::{CORRELATIONS, RunFolderError, open_read_only, write_json};
 use super::spec::CorrelationSpec;
 use crate::engine::device::Device;
 use crate::probe::model::{self, OpenError};
@@ -12,9 +12,6 @@ use crate::task::BooleanTask;
 use crate::train::member::Metric;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-/// Name of the file in the run folder.
-pub const FILE: &str = "correlations.json";
 
 /// Why correlations could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +37,7 @@ struct Kept {
     timeline: Timeline,
 }
 
-/// The timeline in the bytes of a [`FILE`].
+/// The timeline in the bytes of a `correlations.json`.
 pub fn parse(bytes: &[u8]) -> Option<Timeline> {
     serde_json::from_slice::<Kept>(bytes).ok().map(|kept| kept.timeline)
 }
@@ -62,7 +59,7 @@ pub fn measure(
     let accuracy = |step: u64| metrics.iter().find(|m| m.step == step).map(|m| m.accuracy);
     let checkpoints = thin(view.require_checkpoints("teacher")?, spec.most_checkpoints, accuracy);
     let steps: Vec<u64> = checkpoints.iter().map(|(step, _)| *step).collect();
-    let file = folder.join(FILE);
+    let file = folder.join(CORRELATIONS);
     if let Ok(bytes) = std::fs::read(&file)
         && let Ok(kept) = serde_json::from_slice::<Kept>(&bytes)
         && (kept.samples, &kept.degrees, kept.random, &kept.steps)

@@ -4,7 +4,7 @@
 //! schedule switches, so its trajectory does not depend on which other members there are, and a run resumed at
 //! a chunk boundary gives the same bits.
 
-use super::member::{Member, Outcome, TrainError, View};
+use super::member::{Finite, Member, Outcome, TrainError, View};
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::rng::Stream;
 use crate::task::{BooleanTask, Samples};
@@ -29,7 +29,7 @@ pub struct Lane {
 /// The models of a group, on whatever computes them, by place in the group.
 pub trait Engine {
     /// A model's parameters with whatever else its training needs to go on.
-    type Params;
+    type Params: Finite;
 
     /// Samples per chunk, about.
     fn chunk_samples(&self) -> u64;
@@ -87,7 +87,9 @@ pub fn train<E: Engine>(
         if control.cancel.load(Ordering::Relaxed) {
             for (i, member) in members.iter_mut().enumerate().filter(|(_, m)| active(m)) {
                 member.save(&mut *engine.view(i))?;
-                member.end(Outcome::Interrupted)?;
+                if member.active() {
+                    member.end(Outcome::Interrupted)?;
+                }
             }
             return Ok(());
         }

@@ -2,8 +2,10 @@
 //! segment of steps, compute it, and hand back the loss.
 
 use super::settings::Training;
+use crate::checkpoint::TransformerState;
 use crate::distill::schedule::{Position, Schedule};
 use crate::distill::target::LabelMix;
+use crate::model::MlpParams;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -162,6 +164,24 @@ pub struct Follows {
     pub until: u64,
 }
 
+/// Parameters that may have become NaN or infinite.
+pub trait Finite {
+    /// Whether all are finite.
+    fn is_finite(&self) -> bool;
+}
+
+impl Finite for MlpParams {
+    fn is_finite(&self) -> bool {
+        self.first_non_finite().is_none()
+    }
+}
+
+impl Finite for TransformerState {
+    fn is_finite(&self) -> bool {
+        self.params.first_non_finite().is_none()
+    }
+}
+
 /// What a member may ask of its model after a segment.
 pub trait View<P> {
     /// Held-out accuracy.
@@ -201,7 +221,7 @@ struct Chunk {
     follows: Option<(usize, u64)>,
 }
 
-impl<'a, P> Member<'a, P> {
+impl<'a, P: Finite> Member<'a, P> {
     /// A member that stands at `state`.
     pub fn new(
         training: Training,
@@ -228,14 +248,30 @@ impl<'a, P> Member<'a, P> {
         Ok(())
     }
 
+    /// Ends the run.
     pub(super) fn end(&mut self, outcome: Outcome) -> Result<(), TrainError> {
         self.recorder.ended(&outcome, &self.state).map_err(TrainError::Record)?;
         self.outcome = Some(outcome);
         Ok(())
     }
 
+    /// Writes the resume state. A model that is no longer finite ends as diverged instead.
     pub(super) fn save(&mut self, view: &mut dyn View<P>) -> Result<(), TrainError> {
-        self.recorder.save(&view.params()?, &self.state).map_err(TrainError::Record)
+        match self.finite(view)? {
+            Some(params) => self.recorder.save(&params, &self.state).map_err(TrainError::Record),
+            None => Ok(()),
+        }
+    }
+
+    /// The parameters; `None`, and the run has ended, if they are not finite though the losses up to here were.
+    fn finite(&mut self, view: &mut dyn View<P>) -> Result<Option<P>, TrainError> {
+        let params = view.params()?;
+        if params.is_finite() {
+            return Ok(Some(params));
+        }
+        let step = self.state.step;
+        self.end(Outcome::Diverged { after: step.saturating_sub(1), by: step })?;
+        Ok(None)
     }
 
     /// A chunk begins: the clock runs from here.
@@ -332,7 +368,8 @@ impl<'a, P> Member<'a, P> {
             }
             let chance = self.training.chance;
             if self.state.finished || self.training.checkpoints.due(next, total, accuracy, chance) {
-                self.recorder.checkpoint(next, &view.params()?).map_err(TrainError::Record)?;
+                let Some(params) = self.finite(view)? else { return Ok(()) };
+                self.recorder.checkpoint(next, &params).map_err(TrainError::Record)?;
             }
             if self.state.finished {
                 self.save(view)?;

@@ -73,17 +73,21 @@ impl Sequences {
         starts: &[Start],
         threads: usize,
     ) -> Result<Self, TrainError> {
+        // The models, and a few of their teachers at a time.
+        let share = starts.len() + TransformerPool::ON_GPU;
         let mut models = Vec::new();
         for start in starts {
-            let transformer =
-                Transformer::new(start.state, device, start.threads).map_err(TrainError::Model)?;
+            let transformer = Transformer::sharing(start.state, device, start.threads, share);
+            let transformer = transformer.map_err(TrainError::Model)?;
             let rates = start.state.params.config.dropout;
             let drops = [rates.embedding, rates.attention, rates.residual].iter().any(|p| *p > 0.0);
             models.push(Model { transformer, lane: start.lane, dropout: drops.then_some(start.seed) });
         }
         let teachers = lanes
             .iter()
-            .map(|lane| TransformerPool::new(lane.teacher.clone(), lane.vocab, device.clone(), threads))
+            .map(|lane| {
+                TransformerPool::new(lane.teacher.clone(), lane.vocab, device.clone(), threads, share)
+            })
             .collect();
         let parallel = matches!(device, Device::Cpu);
         Ok(Self { lanes, teachers, models, parallel })

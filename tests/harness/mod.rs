@@ -68,7 +68,7 @@ impl Bench {
     pub fn cut(&self, out: &str, more: &[&str], delays: &[u64]) {
         let more = [more, &["--resume", "--save-every", "0"]].concat();
         let mut kills = 0;
-        for delay in delays {
+        for (i, delay) in delays.iter().enumerate() {
             let mut child = Command::new(env!("CARGO_BIN_EXE_curricle"))
                 .args(self.command(out, &more))
                 .stderr(Stdio::null())
@@ -77,7 +77,12 @@ impl Bench {
                 .unwrap();
             std::thread::sleep(Duration::from_millis(*delay));
             kills += i32::from(child.try_wait().unwrap().is_none());
-            child.kill().unwrap();
+            // In turn killed at once and asked to end.
+            if i % 2 == 0 {
+                child.kill().unwrap();
+            } else {
+                Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+            }
             child.wait().unwrap();
         }
         assert!(kills > 0, "no run was killed in the middle");
@@ -135,7 +140,9 @@ pub fn fingerprint(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
                     path.strip_prefix(root).unwrap().to_owned(),
                     lines.collect::<String>().into_bytes(),
                 ));
-            } else if name.starts_with("step-") || name == "spec.toml" {
+            } else if name.starts_with("step-")
+                || ["spec.toml", "ngrams.json", "optimum.json", "nonterminals.json"].contains(&name.as_str())
+            {
                 found.push((path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap()));
             }
         }

@@ -3,6 +3,7 @@
 use super::{blame, models};
 use crate::cli::pcfg::GrammarArgs;
 use crate::cli::{Usage, open_device, print, print_json, threads};
+use crate::engine::cpu::SingleThreaded;
 use crate::engine::device::{Device, DeviceChoice};
 use crate::probe::SequenceProbeError;
 use crate::probe::nonterminal::attention::AttentionProbe;
@@ -105,6 +106,8 @@ fn run_here(args: &NonterminalArgs, device: &Device, threads: usize) -> Result<(
     let grammar = named.load()?;
     let stream = (args.seed, Stream::new(Purpose::Probe, 2));
     let mut rows: Vec<(String, Option<u64>, usize, Vec<LevelAccuracy>)> = Vec::new();
+    // The same bits whatever the number of threads.
+    let _single = SingleThreaded::new();
     for source in &sources {
         let path = source.path.display().to_string();
         let model = source.load(device, threads)?;

@@ -6,6 +6,7 @@ mod transformer;
 
 pub use blocked::{BlockedMlp, Floor, Isa, Peaks};
 pub use plain::PlainMlp;
+pub(crate) use transformer::SingleThreaded;
 pub use transformer::{Operations, PlainTransformer, Transformer, TransformerOptions};
 
 use super::{Steps, StepsResult};

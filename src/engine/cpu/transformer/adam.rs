@@ -1,7 +1,7 @@
 //! Adam and AdamW as PyTorch has them.
 
 use super::simd::{dispatch, fma};
-use crate::engine::transformer::AdamSettings;
+use crate::engine::transformer::{AdamSettings, written};
 
 /// The numbers of one update, prepared in f64 as PyTorch prepares them.
 #[derive(Debug, Clone, Copy)]
@@ -21,11 +21,6 @@ pub struct Update {
     keep: f32,
     /// Weight decay that is added to the gradient.
     coupled: f32,
-}
-
-/// The decimal number a person wrote as this f32: 1 - 0.999 should be 0.001, as it is in Python.
-fn written(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
 }
 
 /// The factor of `torch.nn.utils.clip_grad_norm_` for a gradient of this norm.

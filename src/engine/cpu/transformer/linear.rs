@@ -17,7 +17,7 @@ unsafe extern "C" {
 /// matrices, and OpenBLAS' threads on top would fight with them. It also keeps results independent of their number.
 /// The setting is the process's, so it is shared by all guards and restored by the last.
 #[derive(Debug)]
-pub struct SingleThreaded(());
+pub(crate) struct SingleThreaded(());
 
 static GUARDS: Mutex<(usize, std::ffi::c_int)> = Mutex::new((0, 0));
 

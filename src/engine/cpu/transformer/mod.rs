@@ -24,6 +24,7 @@ mod simd;
 mod workspace;
 
 pub use floor::Operations;
+pub(crate) use linear::SingleThreaded;
 pub use plain::PlainTransformer;
 
 use super::Isa;

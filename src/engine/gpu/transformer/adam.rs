@@ -3,7 +3,7 @@
 use super::recorder::{Recorder, read, source, write};
 use crate::engine::gpu::GpuError;
 use crate::engine::gpu::context::grid;
-use crate::engine::transformer::AdamSettings;
+use crate::engine::transformer::{AdamSettings, written};
 use crate::model::transformer::TransformerConfig;
 
 #[repr(C)]
@@ -11,12 +11,12 @@ use crate::model::transformer::TransformerConfig;
 struct Uniform {
     size: u32,
     decoupled: u32,
-    beta1: f32,
+    rest1: f32,
     beta2: f32,
+    rest2: f32,
     eps: f32,
     decay: f32,
     clip: f32,
-    pad: u32,
 }
 
 /// Buffers of the update.
@@ -57,12 +57,13 @@ impl Recorder<'_> {
         let uniform = Uniform {
             size: size as u32,
             decoupled: u32::from(settings.decoupled),
-            beta1: settings.betas.0,
+            // 1 - beta is rounded once, from the decimal: 1 - 0.999f32 is off by 1e-5 of it.
+            rest1: (1.0 - written(settings.betas.0)) as f32,
             beta2: settings.betas.1,
+            rest2: (1.0 - written(settings.betas.1)) as f32,
             eps: settings.eps,
             decay: settings.weight_decay,
             clip: settings.clip.unwrap_or(-1.0),
-            pad: 0,
         };
         let source =
             source(&[("C", 1), ("WG", 256)], &[include_str!("../reduce.wgsl"), include_str!("adam.wgsl")]);

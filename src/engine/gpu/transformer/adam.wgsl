@@ -2,8 +2,9 @@
 struct Adam {
     size: u32,
     decoupled: u32,
-    beta1: f32,
+    rest1: f32, // 1 - beta1
     beta2: f32,
+    rest2: f32, // 1 - beta2
     eps: f32,
     decay: f32,
     clip: f32, // negative: never
@@ -60,8 +61,8 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         }
     }
     var m = moments[i];
-    m.x += (1.0 - adam.beta1) * (g - m.x);
-    m.y = adam.beta2 * m.y + (1.0 - adam.beta2) * g * g;
+    m.x += adam.rest1 * (g - m.x);
+    m.y = adam.beta2 * m.y + adam.rest2 * g * g;
     moments[i] = m;
     params[i] = p - step.rate / step.correction1 * m.x / (sqrt(m.y) / step.correction2 + adam.eps);
 }

@@ -6,7 +6,7 @@ use super::model::GpuTransformer;
 use super::pieces::{State, refused, submit};
 use super::recorder::{Costed, Recorder, Step, split};
 use crate::engine::gpu::GpuError;
-use crate::engine::transformer::{AdamSettings, StepOutcome};
+use crate::engine::transformer::{AdamSettings, StepOutcome, written};
 use crate::model::transformer::{MicroBatch, TokenBatch, check_micro_batch};
 
 /// One training step of [`GpuTransformer::train_steps`].
@@ -73,7 +73,7 @@ impl GpuTransformer {
         let mut updates = self.updates;
         for (slot, step) in steps.iter().enumerate() {
             updates += 1;
-            let power = |beta: f32| 1.0 - f64::from(beta).powf(updates as f64);
+            let power = |beta: f32| 1.0 - written(beta).powf(updates as f64);
             let reads: usize = step.micro.iter().map(|(_, reads, _)| reads.len()).sum();
             let moment = Step {
                 slot: slot as u32,
