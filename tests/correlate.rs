@@ -1,6 +1,8 @@
 //! The correlation probe against slow computations and known functions, and the `correlate` command.
 
+use curricle::checkpoint::{self, Metadata};
 use curricle::engine::cpu::{CpuOptions, Mlp};
+use curricle::model::transformer::{TransformerConfig, TransformerParams};
 use curricle::model::{Layer, MlpInit, MlpParams, MlpShape};
 use curricle::probe::{
     CheckpointCorrelations, Correlations, Evaluation, FromFn, KnownSupport, LogitModel, Monomials,
@@ -538,4 +540,63 @@ fn broken_files_are_failures_that_name_the_place() {
     std::fs::remove_file(&spec).unwrap();
     std::fs::write(format!("{run}/metrics.jsonl"), "{\"step\":0,\"accuracy\":1.5}\n").unwrap();
     fails(&[run, "--samples", "100"], "line 1", 1);
+}
+
+#[test]
+fn layers_of_a_transformer_are_probed_one_by_one() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name).to_str().unwrap().to_string();
+    let (gpt2, csv, net) = (path("gpt2.safetensors"), path("out.csv"), path("net.safetensors"));
+    let config = TransformerConfig { init_std: 0.5, ..TransformerConfig::gpt2(2, 6, 8, 2, 2) };
+    let metadata = Metadata { step: Some(7), ..Metadata::default() };
+    checkpoint::transformer::save(Path::new(&gpt2), &TransformerParams::new(config, 3).unwrap(), &metadata)
+        .unwrap();
+    save(Path::new(&net), &mlp(6, &[4], 2, 1.0), None);
+
+    let common = ["--support", "1,5", "--degrees", "1-2", "--exact", "--device", "cpu", "--json"];
+    let ask = |own: &[&str]| {
+        let output = correlate(&[&[gpt2.as_str()], &common[..], own].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let all = ask(&["--layers", "all", "--csv", &csv]);
+    let rows = all["checkpoints"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|r| r["layer"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+    for row in rows {
+        assert_eq!((&row["statistic"], &row["step"]), (&Value::from("margin"), &Value::from(7)));
+        assert_eq!((&row["samples"], &row["readout_samples"]), (&Value::from(64), &Value::from(4000)));
+        // 2 + 4 coordinates and all 15 pairs.
+        assert_eq!(row["monomials"].as_array().unwrap().len(), 21);
+    }
+    // The last position's embedding has x_5 and nothing else.
+    for m in rows[0]["monomials"].as_array().unwrap() {
+        let alone = m["coordinates"] == serde_json::json!([5]);
+        assert_eq!(m["value"].as_f64().unwrap().abs() > 1e-5, alone, "{m}");
+    }
+    let text = std::fs::read_to_string(&csv).unwrap();
+    assert!(text.starts_with("path,step,layer,accuracy,"), "{text}");
+    assert_eq!(text.lines().count(), 1 + 3 * 21);
+    // One layer alone is what it is among others; without the flag nothing speaks of layers.
+    assert_eq!(ask(&["--layers", "2"])["checkpoints"][0], rows[2]);
+    let plain = ask(&[]);
+    assert_eq!(plain["checkpoints"][0]["statistic"], "probability");
+    assert!(plain["checkpoints"][0].get("layer").is_none());
+
+    let cases: &[(&[&str], &str)] = &[
+        (&[&gpt2, "--layers", "all"], "--support"),
+        (&[&gpt2, "--layers", "3", "--support", "1,5"], "layer 3 does not exist"),
+        (&[&gpt2, "--layers", "x", "--support", "1,5"], "not a layer"),
+        (&[&gpt2, "--layers", "1", "--support", "0,1;2,3;4,5"], "3 nodes"),
+        (&[&gpt2, "--layers", "1", "--support", "1,5", "--statistic", "argmax"], "margin"),
+        (&[&gpt2, "--layers", "1", "--support", "1,5", "--readout-samples", "1"], "--readout-samples"),
+        (&[&gpt2, "--support", "1,5", "--readout-samples", "10"], "--layers"),
+        (&[&net, "--layers", "1", "--support", "1,5"], "this is an MLP"),
+    ];
+    for (args, expected) in cases {
+        let output = correlate(args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty());
+    }
 }

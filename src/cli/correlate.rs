@@ -1,20 +1,24 @@
 //! `curricle correlate`: correlations of checkpoints with monomials.
 
 pub(super) mod arguments;
+mod layers;
 mod output;
+mod progress;
 pub(super) mod sources;
 
 use super::Usage;
 use crate::engine::device::{Device, DeviceChoice};
+use crate::probe::model::ParityTransformer;
 use crate::probe::{
-    CheckpointCorrelations, KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomials, ProbeError, Request,
-    Sampling, Statistic, Timeline, correlations, monomials, timeline,
+    CheckpointCorrelations, KnownSupport, LogitModel, MAX_DEGREE, MAX_MONOMIALS, Monomials, ProbeError,
+    ReadoutFit, Request, Sampling, Statistic, Timeline, correlations, monomials, timeline,
 };
+use crate::task::BooleanTask;
 use anyhow::Result;
-use arguments::{Degrees, SupportList};
+use arguments::{Degrees, LayerList, SupportList};
+use progress::Progress;
 use sources::{Run, Source, SpecTask};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// Correlations of checkpoints' outputs with monomials: what a checkpoint can teach.
 ///
@@ -22,6 +26,11 @@ use std::time::{Duration, Instant};
 /// known support (from --support, or the spec of the run the checkpoint belongs to): all its subsets and random others of
 /// equal size. Without: all coordinates and all pairs. For a run folder also the phase transition and
 /// the checkpoint to distil from.
+///
+/// With --layers the same for each layer of a transformer: what is correlated is then a linear readout of the layer's hidden state at
+/// the last position, fitted by ridge regression to the label (+1 for label 1, -1 for label 0) on random inputs of its own;
+/// accuracy is the readout's, on the inputs of the correlations. Correlations below about 1/sqrt(--readout-samples) can be noise of
+/// that fit, which the noise columns do not contain. No timelines.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CorrelateArgs {
     /// Checkpoint files (safetensors, .pt, .pth) and run folders, any number
@@ -40,15 +49,22 @@ pub struct CorrelateArgs {
     #[arg(long, value_name = "R", default_value_t = 100)]
     pub random: usize,
     /// What is correlated: the probability of a class, its log-odds (for two classes the logit margin), or whether it is
-    /// the prediction
-    #[arg(long, value_enum, default_value_t = Statistic::Probability)]
-    pub statistic: Statistic,
+    /// the prediction [default: probability; margin, and nothing else, with --layers]
+    #[arg(long, value_enum)]
+    pub statistic: Option<Statistic>,
     /// The class
     #[arg(long, value_name = "C", default_value_t = 1)]
     pub class: usize,
     /// Average over all 2^d inputs instead (d <= 24)
     #[arg(long)]
     pub exact: bool,
+    /// Probe a readout of each of these layers instead of the output: all, or such as 0-2 or 0,2; 0 are the embeddings, l the
+    /// output of block l. For transformers and a parity whose support is known
+    #[arg(long, value_name = "LIST")]
+    pub layers: Option<LayerList>,
+    /// Random inputs to fit each readout on
+    #[arg(long, value_name = "N", default_value_t = ReadoutFit::default().samples, requires = "layers")]
+    pub readout_samples: usize,
     /// Seed of the random inputs and subsets
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -67,6 +83,14 @@ pub struct CorrelateArgs {
     pub device: DeviceChoice,
 }
 
+impl CorrelateArgs {
+    /// What is correlated.
+    fn statistic(&self) -> Statistic {
+        let default = if self.layers.is_some() { Statistic::Margin } else { Statistic::default() };
+        self.statistic.unwrap_or(default)
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -75,6 +99,7 @@ pub fn run(args: &CorrelateArgs) -> Result<()> {
     if !args.exact && args.samples < 2 {
         return Err(usage(format!("--samples: {}", ProbeError::TooFewSamples(args.samples))));
     }
+    layers::check(args)?;
     let threads = super::threads(args.threads)?;
     let device = super::open_device(&args.device)?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, &device))
@@ -86,18 +111,55 @@ struct RunTimeline {
     timeline: Timeline,
 }
 
+/// What was measured of a checkpoint, or of one of its layers.
+struct Probed {
+    /// Index of the run folder among the arguments that the checkpoint came from.
+    run: Option<usize>,
+    /// The layer, with --layers.
+    layer: Option<usize>,
+    of: CheckpointCorrelations,
+}
+
+/// A checkpoint that was opened.
+enum Opened {
+    Whole(Box<dyn LogitModel>),
+    Layered(ParityTransformer, LayerList),
+}
+
+impl Opened {
+    fn new(args: &CorrelateArgs, source: &Source, device: &Device) -> Result<(Self, Option<u64>)> {
+        let d = source.task.as_ref().map(|t| t.task.d());
+        Ok(match &args.layers {
+            None => {
+                let (model, step) = sources::open(&source.path, d, device)?;
+                (Self::Whole(model), step)
+            }
+            Some(list) => {
+                let (model, step) = sources::open_transformer(&source.path, d, device)?;
+                (Self::Layered(model, list.clone()), step)
+            }
+        })
+    }
+
+    fn d(&self) -> usize {
+        match self {
+            Self::Whole(model) => model.d(),
+            Self::Layered(model, _) => model.d(),
+        }
+    }
+}
+
 fn run_here(args: &CorrelateArgs, device: &Device) -> Result<()> {
     let (sources, runs) = sources::resolve(&args.paths)?;
     let mut notes = Notes::default();
-    let mut probed: Vec<(Option<usize>, CheckpointCorrelations)> = Vec::with_capacity(sources.len());
+    let mut probed: Vec<Probed> = Vec::with_capacity(sources.len());
     let mut chosen: Option<(Option<KnownSupport>, Monomials)> = None;
     let mut first: Option<(usize, PathBuf)> = None;
     let mut progress = Progress::new(sources.len());
     for source in &sources {
         let shown = source.path.display();
-        let d = source.task.as_ref().map(|t| t.task.d());
-        let (model, step) = sources::open(&source.path, d, device)?;
-        let (d, classes) = (model.d(), model.classes());
+        let (opened, step) = Opened::new(args, source, device)?;
+        let d = opened.d();
         match &first {
             None => first = Some((d, source.path.clone())),
             Some((other, path)) if *other != d => {
@@ -115,54 +177,99 @@ fn run_here(args: &CorrelateArgs, device: &Device) -> Result<()> {
             chosen = Some((known.clone(), monomials.map_err(|e| blame(e, &shown.to_string()))?));
         }
         let (_, monomials) = chosen.as_ref().expect("monomials were just chosen");
-        let task = known.as_ref().and_then(|known| known.task(classes));
-        if known.is_some() && task.is_none() {
-            notes.add(format!(
-                "{shown}: accuracy unknown: {classes} logits need {} disjoint nodes of equal size in the support (separate nodes by ';')",
-                classes - 1
-            ));
-        }
-        let request = Request { statistic: args.statistic, class: args.class, sampling: sampling(args) };
-        let inputs = if args.exact { 1u64.checked_shl(d as u32).unwrap_or(u64::MAX) } else { args.samples };
-        progress.next(&shown.to_string(), inputs);
-        let result =
-            correlations(model.as_ref(), monomials, task.as_ref(), &request, &mut |done| progress.at(done))
-                .map_err(|e| blame(e, &shown.to_string()))?;
-        if let Some(accuracy) = result.accuracy
-            && classes == 2
-            && accuracy < 0.3
-        {
-            notes.add(format!(
-                "{shown}: accuracy {:.1}% is far below chance: its labels seem reversed (here label 0 means that the product is +1)",
-                100.0 * accuracy
-            ));
-        }
         let path = shown.to_string();
-        probed.push((source.run, CheckpointCorrelations { path, step, classes, correlations: result }));
+        progress.next_checkpoint();
+        let mut push = |layer, of| probed.push(Probed { run: source.run, layer, of });
+        match &opened {
+            Opened::Whole(model) => {
+                let task = task_of(known.as_ref(), model.classes(), &path, &mut notes);
+                let of =
+                    measure(args, model.as_ref(), monomials, task.as_ref(), (path, step), &mut progress)?;
+                note_reversed(&of, &mut notes);
+                push(None, of);
+            }
+            Opened::Layered(model, list) => {
+                let task = layers::task(known.as_ref(), &path)?;
+                for layer in layers::wanted(list, model, &path)? {
+                    let readout = layers::readout(args, model, layer, &task, &path)?;
+                    let named = (path.clone(), step);
+                    push(Some(layer), measure(args, &readout, monomials, Some(&task), named, &mut progress)?);
+                }
+            }
+        }
     }
     progress.finish();
     notes.print();
-    let timelines = timelines(&runs, &probed);
-    let checkpoints: Vec<CheckpointCorrelations> = probed.into_iter().map(|(_, c)| c).collect();
+    // A timeline is about the outputs of a run's checkpoints.
+    let timelines = if args.layers.is_none() { timelines(&runs, &probed) } else { Vec::new() };
     if let Some(path) = &args.csv {
-        output::csv(path, args, &checkpoints)?;
+        output::csv(path, args, &probed)?;
     }
-    let table = output::table(args, &checkpoints, &timelines);
+    let table = output::table(args, &probed, &timelines);
     if args.json {
         eprint!("{table}");
-        output::json(args, &checkpoints, &timelines)
+        output::json(args, &probed, &timelines)
     } else {
         output::text(&table)
     }
 }
 
+/// Correlations of a model that belongs to a checkpoint of this path and step.
+fn measure(
+    args: &CorrelateArgs,
+    model: &dyn LogitModel,
+    monomials: &Monomials,
+    task: Option<&BooleanTask>,
+    (path, step): (String, Option<u64>),
+    progress: &mut Progress,
+) -> Result<CheckpointCorrelations> {
+    let request = Request { statistic: args.statistic(), class: args.class, sampling: sampling(args) };
+    let inputs =
+        if args.exact { 1u64.checked_shl(model.d() as u32).unwrap_or(u64::MAX) } else { args.samples };
+    progress.next(&path, inputs);
+    let result = correlations(model, monomials, task, &request, &mut |done| progress.at(done));
+    let correlations = result.map_err(|e| blame(e, &path))?;
+    Ok(CheckpointCorrelations { path, step, classes: model.classes(), correlations })
+}
+
+/// The task for a model with so many logits, where the support says.
+fn task_of(
+    known: Option<&KnownSupport>,
+    classes: usize,
+    path: &str,
+    notes: &mut Notes,
+) -> Option<BooleanTask> {
+    let known = known?;
+    let task = known.task(classes);
+    if task.is_none() {
+        notes.add(format!(
+            "{path}: accuracy unknown: {classes} logits need {} disjoint nodes of equal size in the support (separate nodes by ';')",
+            classes - 1
+        ));
+    }
+    task
+}
+
+fn note_reversed(of: &CheckpointCorrelations, notes: &mut Notes) {
+    if let Some(accuracy) = of.correlations.accuracy
+        && of.classes == 2
+        && accuracy < 0.3
+    {
+        notes.add(format!(
+            "{}: accuracy {:.1}% is far below chance: its labels seem reversed (here label 0 means that the product is +1)",
+            of.path,
+            100.0 * accuracy
+        ));
+    }
+}
+
 /// Timelines of the run folders among the arguments.
-fn timelines(runs: &[Run], probed: &[(Option<usize>, CheckpointCorrelations)]) -> Vec<RunTimeline> {
+fn timelines(runs: &[Run], probed: &[Probed]) -> Vec<RunTimeline> {
     runs.iter()
         .enumerate()
         .map(|(index, run)| {
             let own: Vec<CheckpointCorrelations> =
-                probed.iter().filter(|(r, _)| *r == Some(index)).map(|(_, c)| c.clone()).collect();
+                probed.iter().filter(|p| p.run == Some(index)).map(|p| p.of.clone()).collect();
             RunTimeline { run: run.path.display().to_string(), timeline: timeline(&own, &run.evaluations) }
         })
         .collect()
@@ -253,51 +360,5 @@ impl Notes {
 
     fn print(&self) {
         self.0.iter().for_each(|note| eprintln!("note: {note}"));
-    }
-}
-
-/// Progress on stderr: a bar on a terminal, else a line every few seconds.
-struct Progress {
-    bar: indicatif::ProgressBar,
-    terminal: bool,
-    total: usize,
-    index: usize,
-    path: String,
-    inputs: u64,
-    spoken: Instant,
-}
-
-/// Time between two plain progress lines.
-const QUIET: Duration = Duration::from_secs(3);
-
-impl Progress {
-    fn new(total: usize) -> Self {
-        use std::io::IsTerminal;
-        let terminal = std::io::stderr().is_terminal();
-        let bar = if terminal { indicatif::ProgressBar::new(0) } else { indicatif::ProgressBar::hidden() };
-        let style = "{prefix} {wide_bar} {pos}/{len} inputs, {per_sec}, ETA {eta}";
-        bar.set_style(indicatif::ProgressStyle::with_template(style).expect("the template is valid"));
-        Self { bar, terminal, total, index: 0, path: String::new(), inputs: 0, spoken: Instant::now() }
-    }
-
-    fn next(&mut self, path: &str, inputs: u64) {
-        self.index += 1;
-        self.path = path.to_string();
-        self.inputs = inputs;
-        self.bar.reset();
-        self.bar.set_length(inputs);
-        self.bar.set_prefix(format!("[{}/{}]", self.index, self.total));
-    }
-
-    fn at(&mut self, done: u64) {
-        self.bar.set_position(done);
-        if !self.terminal && self.spoken.elapsed() > QUIET {
-            eprintln!("[{}/{}] {}: {done}/{} inputs", self.index, self.total, self.path, self.inputs);
-            self.spoken = Instant::now();
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
     }
 }

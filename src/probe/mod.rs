@@ -5,6 +5,8 @@
 
 pub mod correlation;
 mod error;
+pub mod layers;
+mod least_squares;
 pub mod model;
 pub mod monomials;
 pub mod ngram;
@@ -18,6 +20,7 @@ pub mod transition;
 
 pub use correlation::{Coefficient, Correlations, Request, Sampling, correlations};
 pub use error::ProbeError;
+pub use layers::{LayerError, LayerReadout, ReadoutFit};
 pub use monomials::{KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomial, Monomials};
 pub use sequence::{SequenceModel, SequenceProbeError};
 pub use statistic::Statistic;

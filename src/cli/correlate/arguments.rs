@@ -40,19 +40,54 @@ impl FromStr for Degrees {
                 Err(format!("degree {degree} is out of range: degrees go from 1 to {MAX_DEGREE}"))
             }
         };
-        let mut degrees = Vec::new();
-        for part in text.split(',') {
-            let (low, high) = part.split_once('-').unwrap_or((part, part));
-            let (low, high) = (number(low)?, number(high)?);
-            if low > high {
-                return Err(format!("'{}' counts down", part.trim()));
-            }
-            degrees.extend(low..=high);
-        }
-        degrees.sort_unstable();
-        degrees.dedup();
-        Ok(Self(degrees))
+        ranges(text, number).map(Self)
     }
+}
+
+/// Most blocks a list of layers can name.
+const MOST_LAYERS: usize = 10_000;
+
+/// Layers of a transformer: `all`, or `0-2`, `1`, `0,2-3`; ascending, without repetition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LayerList {
+    /// The embeddings and every block.
+    All,
+    /// These.
+    Given(Vec<usize>),
+}
+
+impl FromStr for LayerList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "all" {
+            return Ok(Self::All);
+        }
+        let number = |item: &str| -> Result<usize, String> {
+            let item = item.trim();
+            let layer = item.parse().ok().filter(|&layer| layer <= MOST_LAYERS);
+            layer.ok_or_else(|| {
+                format!("'{item}' is not a layer (write all, 0-2 or 0,2; 0 are the embeddings)")
+            })
+        };
+        ranges(text, number).map(Self::Given)
+    }
+}
+
+/// Numbers and ranges of numbers, separated by commas: ascending, without repetition.
+fn ranges(text: &str, number: impl Fn(&str) -> Result<usize, String>) -> Result<Vec<usize>, String> {
+    let mut all = Vec::new();
+    for part in text.split(',') {
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        let (low, high) = (number(low)?, number(high)?);
+        if low > high {
+            return Err(format!("'{}' counts down", part.trim()));
+        }
+        all.extend(low..=high);
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -70,6 +105,11 @@ mod tests {
         assert_eq!("5,1-2,2".parse(), Ok(Degrees(vec![1, 2, 5])));
         for bad in ["", "0", "6", "1-6", "3-1", "x", "1-", "1-2-3"] {
             assert!(bad.parse::<Degrees>().is_err(), "{bad}");
+        }
+        assert_eq!("all".parse(), Ok(LayerList::All));
+        assert_eq!("2, 0-1,1".parse(), Ok(LayerList::Given(vec![0, 1, 2])));
+        for bad in ["", "every", "-1", "2-0", "1,", "10001"] {
+            assert!(bad.parse::<LayerList>().is_err(), "{bad}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Tables for people, CSV, JSON.
 
-use super::{CorrelateArgs, RunTimeline};
+use super::{CorrelateArgs, Probed, RunTimeline};
 use crate::probe::transition::{DegreeSummary, summarise};
 use crate::probe::{CheckpointCorrelations, Coefficient, Evaluation, Timeline};
 use anyhow::{Context, Result};
@@ -23,6 +23,10 @@ struct JsonOutput<'a> {
 struct JsonCheckpoint<'a> {
     path: &'a str,
     step: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readout_samples: Option<usize>,
     accuracy: Option<f64>,
     samples: u64,
     monomials: Vec<JsonMonomial<'a>>,
@@ -52,18 +56,16 @@ struct JsonTimeline<'a> {
 }
 
 /// Writes the JSON object to stdout.
-pub(super) fn json(
-    args: &CorrelateArgs,
-    checkpoints: &[CheckpointCorrelations],
-    timelines: &[RunTimeline],
-) -> Result<()> {
-    let checkpoints = checkpoints.iter().map(|c| JsonCheckpoint {
+pub(super) fn json(args: &CorrelateArgs, probed: &[Probed], timelines: &[RunTimeline]) -> Result<()> {
+    let checkpoints = probed.iter().map(|Probed { layer, of: c, .. }| JsonCheckpoint {
         path: &c.path,
         step: c.step,
+        layer: *layer,
+        readout_samples: layer.map(|_| args.readout_samples),
         accuracy: c.correlations.accuracy,
         samples: c.correlations.samples,
         monomials: c.correlations.coefficients.iter().map(JsonMonomial::of).collect(),
-        statistic: args.statistic.name(),
+        statistic: args.statistic().name(),
         class: args.class,
         exact: args.exact,
         mean: c.correlations.mean,
@@ -107,15 +109,16 @@ fn unless_closed(written: io::Result<()>) -> Result<()> {
     }
 }
 
-/// Writes one row per checkpoint and monomial to `path`, which appears only when complete.
-pub(super) fn csv(path: &Path, args: &CorrelateArgs, checkpoints: &[CheckpointCorrelations]) -> Result<()> {
+/// Writes one row per checkpoint (and layer, with --layers) and monomial to `path`, which appears only when complete.
+pub(super) fn csv(path: &Path, args: &CorrelateArgs, probed: &[Probed]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         let mut rows = csv::Writer::from_writer(io::BufWriter::new(&mut file));
-        rows.write_record([
-            "path",
-            "step",
+        let layered = args.layers.is_some();
+        let mut header = vec!["path", "step"];
+        header.extend(layered.then_some("layer"));
+        header.extend([
             "accuracy",
             "samples",
             "statistic",
@@ -126,16 +129,17 @@ pub(super) fn csv(path: &Path, args: &CorrelateArgs, checkpoints: &[CheckpointCo
             "value",
             "standard_error",
             "noise_floor",
-        ])?;
-        for c in checkpoints {
+        ]);
+        rows.write_record(header)?;
+        for Probed { layer, of: c, .. } in probed {
             let optional = |value: Option<String>| value.unwrap_or_default();
             for m in &c.correlations.coefficients {
-                rows.write_record([
-                    c.path.clone(),
-                    optional(c.step.map(|s| s.to_string())),
+                let mut row = vec![c.path.clone(), optional(c.step.map(|s| s.to_string()))];
+                row.extend(layer.map(|l| l.to_string()));
+                row.extend([
                     optional(c.correlations.accuracy.map(|a| a.to_string())),
                     c.correlations.samples.to_string(),
-                    args.statistic.name().to_string(),
+                    args.statistic().name().to_string(),
                     args.class.to_string(),
                     joined(&m.monomial.coordinates, " "),
                     m.monomial.coordinates.len().to_string(),
@@ -143,7 +147,8 @@ pub(super) fn csv(path: &Path, args: &CorrelateArgs, checkpoints: &[CheckpointCo
                     m.value.to_string(),
                     m.standard_error.to_string(),
                     c.correlations.noise_floor.to_string(),
-                ])?;
+                ]);
+                rows.write_record(row)?;
             }
         }
         rows.flush()?;
@@ -162,21 +167,21 @@ fn joined(coordinates: &[usize], separator: &str) -> String {
 
 /// The table for people: a row per checkpoint and degree; for a single checkpoint also its largest correlations; for run
 /// folders the transition and the recommendation.
-pub(super) fn table(
-    args: &CorrelateArgs,
-    checkpoints: &[CheckpointCorrelations],
-    timelines: &[RunTimeline],
-) -> String {
+pub(super) fn table(args: &CorrelateArgs, probed: &[Probed], timelines: &[RunTimeline]) -> String {
     let mut out = String::new();
-    let what = match (args.statistic.name(), args.class) {
+    let what = match (args.statistic().name(), args.class) {
         ("margin", class) => format!("log-odds of class {class}"),
         ("argmax", class) => format!("[prediction = class {class}]"),
         (_, class) => format!("probability of class {class}"),
     };
+    let what = match args.layers {
+        Some(_) => format!("{what} in a readout of each layer"),
+        None => what,
+    };
     let inputs = if args.exact { "all 2^d inputs".into() } else { format!("{} random inputs", args.samples) };
     let _ = writeln!(out, "|correlation| of the {what} with monomials, over {inputs}");
     // A folder that all checkpoints share is said once.
-    let folder = shared_folder(checkpoints);
+    let folder = shared_folder(probed);
     if let Some(folder) = folder {
         let _ = writeln!(out, "checkpoints in {}", folder.display());
     }
@@ -185,24 +190,27 @@ pub(super) fn table(
         Some(name) if folder.is_some() => name.to_string_lossy().into_owned(),
         _ => c.path.clone(),
     };
-    let known = checkpoints
-        .iter()
-        .any(|c| c.correlations.coefficients.iter().any(|m| m.monomial.in_support.is_some()));
+    let known =
+        probed.iter().any(|p| p.of.correlations.coefficients.iter().any(|m| m.monomial.in_support.is_some()));
     let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut header = vec!["checkpoint", "step", "accuracy", "degree"];
+    let layered = args.layers.is_some();
+    let mut header = vec!["checkpoint", "step"];
+    header.extend(layered.then_some("layer"));
+    header.extend(["accuracy", "degree"]);
     header.extend(if known {
         &["in: mean", "max", "off: mean", "max", "noise", "max noise"][..]
     } else {
         &["mean", "max", "noise", "max noise"][..]
     });
     rows.push(header.into_iter().map(String::from).collect());
-    for c in checkpoints {
+    for Probed { layer, of: c, .. } in probed {
         for (i, s) in summarise(&c.correlations).iter().enumerate() {
-            let mut row = if i == 0 {
-                vec![name(c), optional(c.step), accuracy(c.correlations.accuracy)]
-            } else {
-                vec![String::new(); 3]
-            };
+            let mut row = vec![name(c), optional(c.step)];
+            row.extend(layer.map(|l| l.to_string()));
+            row.push(accuracy(c.correlations.accuracy));
+            if i > 0 {
+                row.fill(String::new());
+            }
             row.push(s.degree.to_string());
             if known {
                 row.extend([s.in_support_mean_abs, s.in_support_max_abs].map(number));
@@ -215,8 +223,8 @@ pub(super) fn table(
         }
     }
     align(&mut out, &rows);
-    if let [single] = checkpoints {
-        largest(&mut out, single);
+    if let [single] = probed {
+        largest(&mut out, &single.of);
     }
     for t in timelines {
         describe(&mut out, t);
@@ -225,9 +233,9 @@ pub(super) fn table(
 }
 
 /// The folder of all checkpoints, if they have one in common.
-fn shared_folder(checkpoints: &[CheckpointCorrelations]) -> Option<&Path> {
-    let first = Path::new(&checkpoints.first()?.path).parent().filter(|p| !p.as_os_str().is_empty())?;
-    (checkpoints.len() > 1 && checkpoints.iter().all(|c| Path::new(&c.path).parent() == Some(first)))
+fn shared_folder(probed: &[Probed]) -> Option<&Path> {
+    let first = Path::new(&probed.first()?.of.path).parent().filter(|p| !p.as_os_str().is_empty())?;
+    (probed.len() > 1 && probed.iter().all(|p| Path::new(&p.of.path).parent() == Some(first)))
         .then_some(first)
 }
 

@@ -4,7 +4,8 @@ use super::Usage;
 use crate::checkpoint;
 use crate::engine::device::Device;
 use crate::model::MlpParams;
-use crate::probe::{Evaluation, LogitModel, model};
+use crate::probe::model::{self, OpenError, ParityTransformer};
+use crate::probe::{Evaluation, LogitModel};
 use crate::run::folder::{RunFolderError, RunView, open_read_only};
 use crate::task::BooleanTask;
 use crate::task::boolean::Support;
@@ -143,5 +144,19 @@ pub(in crate::cli) fn open(
     device: &Device,
 ) -> Result<(Box<dyn LogitModel>, Option<u64>)> {
     let (model, step) = model::open(path, d, device, rayon::current_num_threads())?;
+    Ok((model, step.or_else(|| step_in_name(path))))
+}
+
+/// As [`open`] for a transformer whose layers are wanted.
+pub(in crate::cli) fn open_transformer(
+    path: &Path,
+    d: Option<usize>,
+    device: &Device,
+) -> Result<(ParityTransformer, Option<u64>)> {
+    let opened = model::open_transformer(path, d, device, rayon::current_num_threads());
+    let (model, step) = opened.map_err(|e| match e {
+        OpenError::NotATransformer(_) => Usage(format!("--layers: {e}")).into(),
+        other => anyhow::Error::new(other),
+    })?;
     Ok((model, step.or_else(|| step_in_name(path))))
 }

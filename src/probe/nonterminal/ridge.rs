@@ -1,9 +1,9 @@
 //! The quick alternative: a linear map from each hidden state to the classes, in closed form.
 
 use super::{Examples, LevelAccuracy, accuracies};
+use crate::probe::least_squares::NormalEquations;
 use crate::probe::sequence::SequenceProbeError;
-use ndarray::{Array2, Axis, s};
-use ndarray_linalg::{FactorizeH, SolveH};
+use ndarray::{Array2, s};
 
 /// Least squares with an L2 penalty from hidden states (and a constant) to one-hot classes, all levels at once; the
 /// prediction at a level is its largest output. `penalty` is per training token and relative to unit variance of a state; the
@@ -19,33 +19,15 @@ pub fn ridge(
     train.check(test)?;
     let (d, outputs) = (train.width(), train.classes.outputs());
     let blocks = train.classes.blocks();
-    let mut gram = Array2::<f64>::zeros((d + 1, d + 1));
-    let mut cross = Array2::<f64>::zeros((d + 1, outputs));
-    let mut tokens = 0usize;
+    let mut equations = NormalEquations::new(d, outputs);
     for example in &train.examples {
-        let n = example.hidden.nrows();
-        tokens += n;
-        let mut x = Array2::<f64>::ones((n, d + 1));
-        x.slice_mut(s![.., ..d]).assign(&example.hidden.mapv(f64::from));
-        let mut y = Array2::<f64>::zeros((n, outputs));
+        let mut y = Array2::<f64>::zeros((example.hidden.nrows(), outputs));
         for (block, labels) in blocks.iter().zip(&example.labels) {
             labels.iter().enumerate().for_each(|(t, &class)| y[[t, block.start + class]] = 1.0);
         }
-        gram += &x.t().dot(&x);
-        cross += &x.t().dot(&y);
+        equations.add(example.hidden.mapv(f64::from).view(), y.view());
     }
-    let added = penalty * tokens as f64;
-    (0..d).for_each(|i| gram[[i, i]] += added);
-    let singular = |e: ndarray_linalg::error::LinalgError| SequenceProbeError::Singular(e.to_string());
-    let factors = gram.factorizeh().map_err(singular)?;
-    let mut map = Array2::<f32>::zeros((d + 1, outputs));
-    for (mut column, right) in map.axis_iter_mut(Axis(1)).zip(cross.axis_iter(Axis(1))) {
-        let solution = factors.solveh(&right.to_owned()).map_err(singular)?;
-        if solution.iter().any(|x| !x.is_finite()) {
-            return Err(SequenceProbeError::Singular("the solution is not finite".to_owned()));
-        }
-        column.assign(&solution.mapv(|x| x as f32));
-    }
+    let map = equations.solve(penalty).map_err(SequenceProbeError::Singular)?.mapv(|x| x as f32);
     Ok(accuracies(test, |i| test.examples[i].hidden.dot(&map.slice(s![..d, ..])) + map.slice(s![d, ..])))
 }
 

@@ -1,0 +1,88 @@
+//! `--layers`: the same correlations for a readout of each layer.
+
+use super::arguments::LayerList;
+use super::{CorrelateArgs, usage};
+use crate::probe::model::ParityTransformer;
+use crate::probe::{KnownSupport, LayerError, LayerReadout, ReadoutFit, Statistic};
+use crate::task::BooleanTask;
+use anyhow::Result;
+
+/// Refuses arguments that do not go with `--layers`.
+///
+/// # Errors
+/// [`crate::cli::Usage`].
+pub(super) fn check(args: &CorrelateArgs) -> Result<()> {
+    if args.layers.is_none() {
+        return Ok(());
+    }
+    if let Some(other) = args.statistic.filter(|&s| s != Statistic::Margin) {
+        let name = other.name();
+        return Err(usage(format!(
+            "--statistic {name}: with --layers the readout itself is correlated, which is its margin; leave --statistic out"
+        )));
+    }
+    if args.readout_samples < 2 {
+        let error = LayerError::TooFewSamples(args.readout_samples);
+        return Err(usage(format!("--readout-samples: {error}")));
+    }
+    Ok(())
+}
+
+/// The parity that readouts are fitted to.
+///
+/// # Errors
+/// [`crate::cli::Usage`] where there is none.
+pub(super) fn task(known: Option<&KnownSupport>, path: &str) -> Result<BooleanTask> {
+    let Some(known) = known else {
+        return Err(usage(format!(
+            "{path}: --layers fits readouts to the label and needs the task: give --support, or a checkpoint of a run"
+        )));
+    };
+    known.task(2).ok_or_else(|| {
+        usage(format!(
+            "{path}: --layers reads two labels, but the support has {} nodes: it needs a parity",
+            known.nodes().len()
+        ))
+    })
+}
+
+/// The layers of `--layers` that this transformer has: all that were asked for.
+///
+/// # Errors
+/// [`crate::cli::Usage`] if it lacks one.
+pub(super) fn wanted(list: &LayerList, model: &ParityTransformer, path: &str) -> Result<Vec<usize>> {
+    let layers = model.layers();
+    match list {
+        LayerList::All => Ok((0..=layers).collect()),
+        LayerList::Given(asked) => match asked.iter().find(|&&layer| layer > layers) {
+            Some(&layer) => {
+                Err(usage(format!("--layers, for {path}: {}", LayerError::Layer { layer, layers })))
+            }
+            None => Ok(asked.clone()),
+        },
+    }
+}
+
+/// Fits the readout of a layer.
+///
+/// # Errors
+/// [`crate::cli::Usage`] for what the request got wrong; others for a checkpoint that does not compute.
+pub(super) fn readout<'a>(
+    args: &CorrelateArgs,
+    model: &'a ParityTransformer,
+    layer: usize,
+    task: &BooleanTask,
+    path: &str,
+) -> Result<LayerReadout<'a>> {
+    let fit = ReadoutFit { samples: args.readout_samples, seed: args.seed, ..ReadoutFit::default() };
+    LayerReadout::fit(model, layer, task, &fit).map_err(|e| match e {
+        LayerError::Layer { .. }
+        | LayerError::Dimension { .. }
+        | LayerError::Classes(_)
+        | LayerError::TooFewSamples(_) => usage(format!("{path}: {e}")),
+        LayerError::Constant { .. }
+        | LayerError::NonFinite { .. }
+        | LayerError::Singular { .. }
+        | LayerError::Model(_) => anyhow::Error::new(e).context(path.to_string()),
+    })
+}
