@@ -39,7 +39,7 @@ pub enum BenchCommand {
 #[derive(Debug, Clone, clap::Args)]
 pub struct PcfgBench {
     /// Sentences per round
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub sentences: u64,
     /// One JSON object on stdout; everything else goes to stderr
     #[arg(long)]

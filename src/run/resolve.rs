@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// Accuracy at which a teacher counts as trained.
 const SOLVED: f64 = 0.99;
 
+/// Progressive distillation may have so many intervals.
+const MOST_INTERVALS: f64 = 1e6;
+
 /// A selected checkpoint may be this far from the accuracy asked for.
 const ACCURACY_TOLERANCE: f64 = 0.15;
 
@@ -141,7 +144,7 @@ impl TeacherRun {
     /// Samples a duration stands for.
     fn samples(&self, duration: &Duration, batch: usize) -> Result<u64, String> {
         Ok(match duration {
-            Duration::Steps(d) => d.steps * batch as u64,
+            Duration::Steps(d) => d.steps.saturating_mul(batch as u64),
             Duration::Samples(d) => d.samples,
             Duration::Teacher99(d) => (d.teacher_99 * self.samples_99()? as f64).round() as u64,
         })
@@ -189,6 +192,14 @@ impl TeacherRun {
             format!("{}: progressive distillation needs a teacher's run folder", self.place)
         })?;
         let last = *samples.last().expect("a teacher has checkpoints") as f64;
+        let intervals = last / stride;
+        if intervals > MOST_INTERVALS {
+            return Err(format!(
+                "{} would be followed for {intervals:.3e} intervals of {steps} steps; at most {MOST_INTERVALS:.0e} are supported: \
+                 take a longer interval or a higher speed",
+                self.place
+            ));
+        }
         let mut stages: Vec<Stage> = Vec::new();
         for i in 1.. {
             let target = stride * i as f64;
@@ -198,7 +209,9 @@ impl TeacherRun {
                 })
                 .expect("a teacher has checkpoints");
             match stages.last_mut() {
-                Some(stage) if stage.checkpoint == closest => stage.steps += steps,
+                Some(stage) if stage.checkpoint == closest => {
+                    stage.steps = stage.steps.saturating_add(steps);
+                }
                 _ => stages.push(Stage { checkpoint: closest, steps }),
             }
             if target >= last {
@@ -351,6 +364,21 @@ mod tests {
         assert_eq!(stages(200, 1.0, 2), (0..8).map(|i| (i, 200)).collect::<Vec<_>>());
         // Intervals shorter than the checkpoints are apart: the closest, the earlier one of two.
         assert_eq!(stages(50, 1.0, 4)[..2], [(0, 150), (1, 100)]);
+    }
+
+    #[test]
+    fn intervals_without_end_and_durations_beyond_numbers_are_harmless() {
+        let teacher = teacher();
+        let progressive = |steps, speed| {
+            let interval = Duration::Steps(DurationSteps { steps });
+            teacher.schedule(&ScheduleSpec::Progressive { interval, speed }, 4)
+        };
+        // 3200 samples of the teacher in strides of 4e-4 and of 4e-3.
+        let error = progressive(1, 1e-4).unwrap_err();
+        assert!(error.contains("8.000e6 intervals"), "{error}");
+        assert!(progressive(1, 1e-3).is_ok());
+        assert!(progressive(1, 1e-320).is_err());
+        assert!(progressive(u64::MAX, 1.0).is_ok());
     }
 
     #[test]
