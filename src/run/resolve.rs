@@ -53,7 +53,7 @@ impl TeacherRun {
         let candidate = |(step, path): (u64, PathBuf)| Candidate {
             path,
             step: Some(step),
-            samples: Some(step * batch as u64),
+            samples: Some(step.saturating_mul(batch as u64)),
             accuracy: metrics.iter().find(|m| m.step == step).map(|m| m.accuracy),
         };
         Ok(Self {

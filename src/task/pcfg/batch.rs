@@ -109,7 +109,9 @@ pub enum PredictionError {
         most: usize,
     },
     /// A parity of more inputs than the model has positions.
-    #[error("the parity has {inputs} inputs, but the model has {positions} positions: one per input is needed")]
+    #[error(
+        "the parity has {inputs} inputs, but the model has {positions} positions: one per input is needed"
+    )]
     TooManyInputs {
         /// Inputs of the parity.
         inputs: usize,
