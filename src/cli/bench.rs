@@ -174,7 +174,16 @@ fn pcfg(options: &PcfgBench) -> anyhow::Result<()> {
     Ok(super::print(&text)?)
 }
 
+/// Refuses times that are no durations.
+pub(super) fn check_seconds(seconds: f64) -> Result<(), super::Usage> {
+    match (0.0..=3600.0).contains(&seconds) {
+        true => Ok(()),
+        false => Err(super::Usage(format!("--seconds {seconds}: from 0 to 3600 are possible"))),
+    }
+}
+
 fn mlp(options: &MlpBench) -> anyhow::Result<()> {
+    check_seconds(options.seconds)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.map_or(cores, |t| t as usize);
     let one = |width: u32, students: u32, threads: usize| Setting {
