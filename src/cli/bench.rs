@@ -429,6 +429,7 @@ pub(super) fn processor_seconds(since: Instant) -> f64 {
         .map_or_else(|| since.elapsed().as_secs_f64(), |ns| ns * 1e-9)
 }
 
+/// The median.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
