@@ -7,7 +7,7 @@ use crate::distill::schedule::{Saturation, Schedule, Stage};
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::probe::transition::Timeline;
 use crate::train::member::Metric;
-use crate::train::settings::{MlpTraining, Model};
+use crate::train::settings::{MlpTraining, Model, TransformerTraining};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -288,7 +288,19 @@ impl Catalogue {
                     let read = checkpoint::load(path)?;
                     checkpoint::expect_shape(&read.params, path, shape.d, shape.classes, None)?;
                 }
-                Model::Transformer(_) => drop(checkpoint::transformer::load(path)?),
+                Model::Transformer(TransformerTraining { config, .. }) => {
+                    let found = checkpoint::transformer::load(path)?.params.config.vocab;
+                    if found != config.vocab {
+                        return Err(RunFolderError::Content {
+                            path: path.clone(),
+                            line: None,
+                            detail: format!(
+                                "this teacher has a vocabulary of {found}, the student of {}",
+                                config.vocab
+                            ),
+                        });
+                    }
+                }
             }
         }
         let mut places = vec![0; teacher.checkpoints.len()];
