@@ -71,7 +71,7 @@ impl Schedule {
     pub fn next_switch(&self, position: &Position, step: u64) -> Option<u64> {
         match self {
             Self::Stages { stages } => {
-                let mut end = 0;
+                let mut end = 0u64;
                 stages[..stages.len() - 1].iter().find_map(|s| {
                     end = end.saturating_add(s.steps);
                     (end > step).then_some(end)
@@ -138,7 +138,7 @@ impl Schedule {
 
     fn stage_at(&self, step: u64) -> usize {
         let Self::Stages { stages } = self else { unreachable!("only staged schedules have fixed stages") };
-        let mut end = 0;
+        let mut end = 0u64;
         for (i, stage) in stages.iter().enumerate() {
             end = end.saturating_add(stage.steps);
             if step < end {
