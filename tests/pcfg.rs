@@ -141,6 +141,9 @@ fn grammar_files_are_read_and_mistakes_shown_with_their_line() {
     assert!(refusal(&["tree", "--start", "x"]).contains("--start: the start symbol 'x' has no rules"));
     assert!(refusal(&["bayes", "--fraction", "0"]).contains("--fraction"));
     assert!(refusal(&["stats", "--count", "0"]).contains("--count 0"));
+    for command in ["stats", "sample", "bayes"] {
+        assert!(refusal(&[command, "--count", "18446744073709551615"]).contains("100000000"));
+    }
 }
 
 #[test]

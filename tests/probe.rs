@@ -127,6 +127,16 @@ fn unsuitable_requests_are_refused() {
     assert!(
         refusal(&["nonterminal", model, "--start", "15", "--train", "0"]).contains("sentences to train on")
     );
+    for (option, value) in [
+        ("--train", "18446744073709551615"),
+        ("--test", "18446744073709551615"),
+        ("--width", "10000000000000"),
+        ("--epochs", "0"),
+        ("--batch", "0"),
+    ] {
+        let refused = refusal(&["nonterminal", model, "--start", "15", option, value]);
+        assert!(refused.contains(value) && refused.contains(option), "{refused}");
+    }
     let empty = tempfile::tempdir().unwrap();
     assert!(
         refusal(&["ngram", empty.path().to_str().unwrap(), "--start", "15"]).contains("model.safetensors")

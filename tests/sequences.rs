@@ -207,7 +207,7 @@ fn what_does_not_fit_together_is_refused() {
         ("task.d=3", 2, "no such key"),
         ("teacher.hidden=[10]", 2, "hidden"),
         ("claims.peak.n=5", 2, "n = 5"),
-        ("teacher.model.positions=8", 1, "positions"),
+        ("teacher.model.positions=8", 2, "positions"),
     ] {
         let output = grammar.run("runs", &["--set", set, "--device", "cpu"]);
         assert_code(&output, code);

@@ -39,7 +39,7 @@ pub enum BenchCommand {
 #[derive(Debug, Clone, clap::Args)]
 pub struct PcfgBench {
     /// Sentences per round
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub sentences: u64,
     /// One JSON object on stdout; everything else goes to stderr
     #[arg(long)]
@@ -174,7 +174,16 @@ fn pcfg(options: &PcfgBench) -> anyhow::Result<()> {
     Ok(super::print(&text)?)
 }
 
+/// Refuses times that are no durations.
+pub(super) fn check_seconds(seconds: f64) -> Result<(), super::Usage> {
+    match (0.0..=3600.0).contains(&seconds) {
+        true => Ok(()),
+        false => Err(super::Usage(format!("--seconds {seconds}: from 0 to 3600 are possible"))),
+    }
+}
+
 fn mlp(options: &MlpBench) -> anyhow::Result<()> {
+    check_seconds(options.seconds)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.map_or(cores, |t| t as usize);
     let one = |width: u32, students: u32, threads: usize| Setting {
@@ -420,6 +429,7 @@ pub(super) fn processor_seconds(since: Instant) -> f64 {
         .map_or_else(|| since.elapsed().as_secs_f64(), |ns| ns * 1e-9)
 }
 
+/// The median.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

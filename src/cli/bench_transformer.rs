@@ -89,6 +89,11 @@ const ROUNDS: usize = 5;
 /// # Errors
 /// If PyTorch was asked for and does not run, or dropout is not a probability.
 pub fn run(options: &TransformerBench) -> anyhow::Result<()> {
+    super::bench::check_seconds(options.seconds)?;
+    anyhow::ensure!(
+        (0.0..1.0).contains(&options.dropout),
+        super::Usage(format!("--dropout {}: a probability below 1 is needed", options.dropout))
+    );
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.map_or(cores, |t| t as usize);
     let peak = Operations::peak(threads, Duration::from_millis(300));

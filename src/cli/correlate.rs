@@ -33,7 +33,7 @@ use std::path::PathBuf;
 /// that fit, which the noise columns do not contain. No timelines.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CorrelateArgs {
-    /// Checkpoint files (safetensors, .pt, .pth) and run folders, any number
+    /// Checkpoint files (safetensors, .pt, .pth), Hugging Face folders of a transformer, and run folders, any number
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Coordinates of the support, from 0, such as 2,5,7,11; nodes of a hierarchy separated by ';'

@@ -130,6 +130,7 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 pub(crate) fn threads(asked: Option<usize>) -> Result<usize, Usage> {
     match asked {
         Some(0) => Err(Usage("--threads 0: at least one thread is needed".to_owned())),
+        Some(n) if n > 1024 => Err(Usage(format!("--threads {n}: at most 1024 threads are supported"))),
         Some(n) => Ok(n),
         None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
     }

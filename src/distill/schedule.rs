@@ -71,15 +71,15 @@ impl Schedule {
     pub fn next_switch(&self, position: &Position, step: u64) -> Option<u64> {
         match self {
             Self::Stages { stages } => {
-                let mut end = 0;
+                let mut end = 0u64;
                 stages[..stages.len() - 1].iter().find_map(|s| {
-                    end += s.steps;
+                    end = end.saturating_add(s.steps);
                     (end > step).then_some(end)
                 })
             }
             Self::TillSaturation { checkpoints, rule } => {
                 let last = position.stage + 1 == checkpoints.len();
-                (!last).then(|| position.switched_at + rule.max_steps)
+                (!last).then(|| position.switched_at.saturating_add(rule.max_steps))
             }
         }
     }
@@ -88,7 +88,7 @@ impl Schedule {
     pub fn reached(&self, position: &mut Position, step: u64) {
         if let Self::TillSaturation { checkpoints, rule } = self
             && position.stage + 1 < checkpoints.len()
-            && step >= position.switched_at + rule.max_steps
+            && step >= position.switched_at.saturating_add(rule.max_steps)
         {
             advance(position, step);
         }
@@ -138,9 +138,9 @@ impl Schedule {
 
     fn stage_at(&self, step: u64) -> usize {
         let Self::Stages { stages } = self else { unreachable!("only staged schedules have fixed stages") };
-        let mut end = 0;
+        let mut end = 0u64;
         for (i, stage) in stages.iter().enumerate() {
-            end += stage.steps;
+            end = end.saturating_add(stage.steps);
             if step < end {
                 return i;
             }

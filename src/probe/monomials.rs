@@ -212,6 +212,7 @@ impl Monomials {
         &self.list
     }
 
+    /// The monomials by degree: the degree and the coordinates of all of that degree, one after another.
     pub(super) fn groups(&self) -> impl Iterator<Item = (usize, &[u32])> {
         self.groups.iter().map(|(degree, flat)| (*degree, flat.as_slice()))
     }

@@ -14,6 +14,7 @@ pub(super) struct Planes {
 }
 
 impl Planes {
+    /// The bits of some samples, coordinate by coordinate.
     pub(super) fn new(samples: &Samples) -> Self {
         let d = samples.d();
         let blocks = samples.len().div_ceil(64);

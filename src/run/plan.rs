@@ -1,8 +1,9 @@
 //! What a spec resolves to: every arm with every setting, checked.
 
 use super::spec::{
-    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, EvaluationSpec, NgramSpec, NonterminalSpec, Objective,
-    OptimizerKind, ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, SweepAxis, TeacherSpec,
+    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, Duration, EvaluationSpec, NgramSpec, NonterminalSpec,
+    Objective, OptimizerKind, ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, SweepAxis,
+    TeacherSpec,
 };
 use super::task::Task;
 use crate::distill::target::LabelMix;
@@ -14,6 +15,13 @@ use std::path::{Path, PathBuf};
 
 /// Name of the arm that `[teacher]` becomes.
 pub const TEACHER: &str = "teacher";
+
+/// Steps and durations are below this, so that sums of them fit 64 bits.
+const STEPS: u64 = 1 << 50;
+/// Samples of one run are below this: they are counted in 64 bits.
+const SAMPLES: u64 = 1 << 63;
+/// Sentences a measurement is made on at most.
+const SENTENCES: u64 = 1_000_000;
 
 /// A checked experiment.
 #[derive(Debug, Clone)]
@@ -129,7 +137,7 @@ impl Plan {
             let base = training(&check, &key, name, arm, &spec.student, &spec, &task)?;
             let distill = arm.distill.clone().or_else(|| spec.student.distill.clone());
             if let Some(distill) = &distill {
-                check_distill(&check, &format!("{key}.distill"), distill, &spec, &base)?;
+                check_distill(&check, &format!("{key}.distill"), distill, teacher.as_ref(), &base)?;
             }
             students.extend(repeat(&check, name, base, distill, &spec)?);
         }
@@ -148,7 +156,11 @@ impl Plan {
                 "correlations.degrees",
                 format!("must be from 1 to {}", 5.min(all)),
             )?;
-            check.require(correlations.samples >= 100, "correlations.samples", "must be at least 100")?;
+            check.require(
+                (100..=1_000_000_000).contains(&correlations.samples),
+                "correlations.samples",
+                "must be from 100 to 1000000000",
+            )?;
         }
         if let Some(ngrams) = &spec.ngrams {
             check.require(teacher.is_some(), "ngrams", "there is no [teacher] to measure")?;
@@ -165,18 +177,29 @@ impl Plan {
                 format!("lengths from 2 to {most} are needed"),
             )?;
             check.require(
-                ngrams.sentences > 0 && ngrams.every != Some(0),
-                "ngrams",
-                "at least one sentence, and every k-th position with k from 1",
+                (1..=SENTENCES).contains(&ngrams.sentences),
+                "ngrams.sentences",
+                format!("must be from 1 to {SENTENCES}"),
+            )?;
+            check.require(
+                ngrams.every.is_none_or(|k| (1..=1_000_000).contains(&k)),
+                "ngrams.every",
+                "every k-th position with k from 1 to 1000000",
             )?;
         }
         if let Some(probe) = &spec.nonterminals {
             check.require(task.pcfg().is_some(), "nonterminals", "only a pcfg has non-terminals")?;
-            let good = probe.train > 0 && probe.test > 0 && probe.penalty.is_finite() && probe.penalty >= 0.0;
+            for (key, sentences) in [("nonterminals.train", probe.train), ("nonterminals.test", probe.test)] {
+                check.require(
+                    (1..=SENTENCES).contains(&sentences),
+                    key,
+                    format!("must be from 1 to {SENTENCES} sentences"),
+                )?;
+            }
             check.require(
-                good,
-                "nonterminals",
-                "at least one sentence on either side and a penalty from 0",
+                probe.penalty.is_finite() && probe.penalty >= 0.0,
+                "nonterminals.penalty",
+                format!("{} is not a number from 0 on", probe.penalty),
             )?;
         }
         check_claims(&check, &spec, &students)?;
@@ -256,7 +279,8 @@ fn training(
         (None, None, None, None) => return Err(missing("steps", "10000")),
     };
     check.require(steps > 0, &at("steps"), "must be at least 1")?;
-    check.require(steps < 1 << 50, &at("steps"), "must be below 2^50")?;
+    check.require(steps < STEPS, &at("steps"), "must be below 2^50")?;
+    check_samples(check, &at("steps"), steps, batch)?;
     let learning_rate = match (arm.learning_rate.or(defaults.learning_rate), &spec.tune) {
         (Some(rate), _) => rate,
         (None, Some(tune)) if key != TEACHER && !tune.learning_rate.is_empty() => tune.learning_rate[0],
@@ -309,6 +333,15 @@ fn training(
         checkpoints,
         stop,
     })
+}
+
+/// Refuses runs whose samples cannot be counted.
+fn check_samples(check: &Checker, key: &str, steps: u64, batch: usize) -> Result<(), SpecError> {
+    check.require(
+        steps.checked_mul(batch as u64).is_some_and(|samples| samples < SAMPLES),
+        key,
+        format!("{steps} steps of {batch} samples are too many: samples must stay below 2^63"),
+    )
 }
 
 /// The model of an arm.
@@ -405,17 +438,22 @@ fn check_distill(
     check: &Checker,
     key: &str,
     distill: &DistillSpec,
-    spec: &SpecFile,
+    teacher: Option<&Training>,
     training: &Training,
 ) -> Result<(), SpecError> {
     let at = |field: &str| format!("{key}.{field}");
-    check.require(
-        spec.teacher.is_some() || distill.teacher.is_some(),
-        &at("teacher"),
-        "there is no [teacher] in this spec: name a run folder or a list of checkpoint files",
-    )?;
-    if let Some(TeacherSpec::Files(files)) = &distill.teacher {
-        check.require(!files.is_empty(), &at("teacher"), "the list of checkpoint files is empty")?;
+    match (&distill.teacher, teacher) {
+        (Some(TeacherSpec::Files(files)), _) => {
+            check.require(!files.is_empty(), &at("teacher"), "the list of checkpoint files is empty")?;
+        }
+        // What it is is seen when it is loaded.
+        (Some(TeacherSpec::Folder(_)), _) => {}
+        (None, Some(teacher)) => check_same_kind(check, key, &teacher.model, &training.model)?,
+        (None, None) => {
+            let detail =
+                "there is no [teacher] in this spec: name a run folder or a list of checkpoint files";
+            return check.fail(&at("teacher"), detail);
+        }
     }
     check.require(
         distill.temperature.is_finite() && distill.temperature >= 0.0,
@@ -436,6 +474,15 @@ fn check_distill(
         &at("label_mix"),
         "the hinge loss is not linear in its target, so labels cannot be mixed in",
     )?;
+    let duration = |duration: &Duration, field: &str| {
+        let good = match duration {
+            Duration::Steps(d) => d.steps < STEPS,
+            Duration::Samples(d) => d.samples < SAMPLES,
+            Duration::Teacher99(d) => (0.0..=1e6).contains(&d.teacher_99),
+        };
+        let detail = "must be below 2^50 steps or 2^63 samples, or teacher_99 from 0 to 1000000";
+        check.require(good, &at(field), detail)
+    };
     let selectors =
         |list: &[Selector]| check.require(!list.is_empty(), &at("schedule"), "names no checkpoint");
     match &distill.schedule {
@@ -447,23 +494,54 @@ fn check_distill(
                 &at("schedule.durations"),
                 format!("{} checkpoints need as many durations, not {}", checkpoints.len(), durations.len()),
             )?;
+            durations.iter().try_for_each(|d| duration(d, "schedule.durations"))?;
         }
-        ScheduleSpec::NT { checkpoints, .. } => selectors(checkpoints)?,
-        ScheduleSpec::Progressive { speed, .. } => check.require(
-            speed.is_finite() && *speed > 0.0,
-            &at("schedule.speed"),
-            "must be a positive number",
-        )?,
+        ScheduleSpec::NT { checkpoints, duration: each } => {
+            selectors(checkpoints)?;
+            duration(each, "schedule.duration")?;
+        }
+        ScheduleSpec::Progressive { interval, speed } => {
+            duration(interval, "schedule.interval")?;
+            check.require(
+                speed.is_finite() && *speed > 0.0,
+                &at("schedule.speed"),
+                "must be a positive number",
+            )?;
+        }
         ScheduleSpec::TillSaturation { checkpoints, window, max_steps, min_gain } => {
             checkpoints.as_deref().map_or(Ok(()), selectors)?;
             check.require(
-                *window > 0 && *max_steps > 0 && min_gain.is_finite(),
+                *window > 0 && (1..STEPS).contains(max_steps) && min_gain.is_finite(),
                 &at("schedule"),
-                "window and max_steps must be at least 1",
+                "window must be at least 1 and max_steps from 1 to below 2^50",
             )?;
         }
     }
     Ok(())
+}
+
+/// Refuses a teacher whose logits mean something else than the student's.
+fn check_same_kind(check: &Checker, key: &str, teacher: &Model, student: &Model) -> Result<(), SpecError> {
+    let kind = |model: &Model| match model {
+        Model::Mlp(_) => "an MLP",
+        Model::Transformer(_) => "a transformer",
+    };
+    match (teacher, student) {
+        (Model::Mlp(_), Model::Mlp(_)) => Ok(()),
+        (Model::Transformer(a), Model::Transformer(b)) => check.require(
+            a.config.vocab == b.config.vocab,
+            key,
+            format!("the teacher has a vocabulary of {}, the student of {}", a.config.vocab, b.config.vocab),
+        ),
+        _ => check.fail(
+            key,
+            format!(
+                "the teacher is {}, the student {}: a student learns from a teacher of its own kind",
+                kind(teacher),
+                kind(student)
+            ),
+        ),
+    }
 }
 
 fn training_is_hinge(training: &Training) -> bool {
@@ -525,6 +603,7 @@ fn repeat(
                         let batch = whole(value, "sweep.values")?;
                         student.training.batch = batch;
                         student.training.steps = samples.div_ceil(batch as u64);
+                        check_samples(check, "sweep.values", student.training.steps, batch)?;
                         student.training.evaluate_every =
                             spec.evaluation.every_samples.div_ceil(batch as u64);
                     }
@@ -669,6 +748,43 @@ mod tests {
     }
 
     #[test]
+    fn measurements_on_grammars_are_bounded() {
+        let text = r#"
+            experiment = "e"
+            scale = "quick"
+            seeds = [1]
+            task = { kind = "pcfg", grammar = "cfg3b", start = "15", objective = "masked" }
+            evaluation = { samples = 100, every_samples = 50 }
+            ngrams = { sentences = 5 }
+            nonterminals = { train = 5, test = 5 }
+            [teacher]
+            model = { kind = "bert", layers = 1, heads = 1 }
+            batch = 4
+            steps = 10
+            learning_rate = 0.1
+        "#;
+        let path = Path::new("a.toml");
+        let resolve = |set: &str| {
+            Plan::resolve(SpecFile::parse(path, text, &[set.to_owned()]).expect("a readable spec"), path)
+        };
+        assert!(resolve("ngrams.every=7").is_ok());
+        for (set, key) in [
+            ("ngrams.sentences=1000001", "ngrams.sentences"),
+            ("ngrams.every=0", "ngrams.every"),
+            ("ngrams.sizes=[1]", "ngrams.sizes"),
+            ("nonterminals.train=9000000000000000000", "nonterminals.train"),
+            ("nonterminals.test=0", "nonterminals.test"),
+            ("nonterminals.penalty=-1", "nonterminals.penalty"),
+            ("teacher.model.positions=27", "teacher.model"),
+        ] {
+            match resolve(set) {
+                Err(SpecError::Value { key: found, .. }) => assert_eq!(found, key, "{set}"),
+                other => panic!("{set}: {:?}", other.map(|_| ())),
+            }
+        }
+    }
+
+    #[test]
     fn impossible_values_are_refused_by_name() {
         for (set, key) in [
             ("task.k=11", "task"),
@@ -688,6 +804,22 @@ mod tests {
             ("seeds=[]", "seeds"),
             ("seeds=[1, 1]", "seeds"),
             ("experiment=../x", "experiment"),
+            (
+                "teacher={hidden=[20], batch=1000000, steps=1000000000000000, learning_rate=0.1}",
+                "teacher.steps",
+            ),
+            (
+                "arms.one-shot.distill.schedule={kind=\"progressive\", interval={steps=9000000000000000}}",
+                "arms.one-shot.distill.schedule.interval",
+            ),
+            (
+                "arms.one-shot.distill.schedule={kind=\"n-t\", checkpoints=[\"final\"], duration={teacher_99=-1.0}}",
+                "arms.one-shot.distill.schedule.duration",
+            ),
+            (
+                "arms.one-shot={model={kind=\"gpt2\", layers=1, heads=1}, distill={schedule={kind=\"one-shot\"}}}",
+                "arms.one-shot.distill",
+            ),
             ("evaluation.every_samples=0", "evaluation.every_samples"),
             ("claims.a={kind=\"reaches\", arm=\"x\", level=0.5, at_least=1.0}", "claims.a"),
         ] {

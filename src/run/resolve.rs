@@ -7,12 +7,15 @@ use crate::distill::schedule::{Saturation, Schedule, Stage};
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::probe::transition::Timeline;
 use crate::train::member::Metric;
-use crate::train::settings::{MlpTraining, Model};
+use crate::train::settings::{MlpTraining, Model, TransformerTraining};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// Accuracy at which a teacher counts as trained.
 const SOLVED: f64 = 0.99;
+
+/// Progressive distillation may have so many intervals.
+const MOST_INTERVALS: f64 = 1e6;
 
 /// A selected checkpoint may be this far from the accuracy asked for.
 const ACCURACY_TOLERANCE: f64 = 0.15;
@@ -50,7 +53,7 @@ impl TeacherRun {
         let candidate = |(step, path): (u64, PathBuf)| Candidate {
             path,
             step: Some(step),
-            samples: Some(step * batch as u64),
+            samples: Some(step.saturating_mul(batch as u64)),
             accuracy: metrics.iter().find(|m| m.step == step).map(|m| m.accuracy),
         };
         Ok(Self {
@@ -141,7 +144,7 @@ impl TeacherRun {
     /// Samples a duration stands for.
     fn samples(&self, duration: &Duration, batch: usize) -> Result<u64, String> {
         Ok(match duration {
-            Duration::Steps(d) => d.steps * batch as u64,
+            Duration::Steps(d) => d.steps.saturating_mul(batch as u64),
             Duration::Samples(d) => d.samples,
             Duration::Teacher99(d) => (d.teacher_99 * self.samples_99()? as f64).round() as u64,
         })
@@ -189,6 +192,14 @@ impl TeacherRun {
             format!("{}: progressive distillation needs a teacher's run folder", self.place)
         })?;
         let last = *samples.last().expect("a teacher has checkpoints") as f64;
+        let intervals = last / stride;
+        if intervals > MOST_INTERVALS {
+            return Err(format!(
+                "{} would be followed for {intervals:.3e} intervals of {steps} steps; at most {MOST_INTERVALS:.0e} are supported: \
+                 take a longer interval or a higher speed",
+                self.place
+            ));
+        }
         let mut stages: Vec<Stage> = Vec::new();
         for i in 1.. {
             let target = stride * i as f64;
@@ -198,7 +209,9 @@ impl TeacherRun {
                 })
                 .expect("a teacher has checkpoints");
             match stages.last_mut() {
-                Some(stage) if stage.checkpoint == closest => stage.steps += steps,
+                Some(stage) if stage.checkpoint == closest => {
+                    stage.steps = stage.steps.saturating_add(steps);
+                }
                 _ => stages.push(Stage { checkpoint: closest, steps }),
             }
             if target >= last {
@@ -275,7 +288,19 @@ impl Catalogue {
                     let read = checkpoint::load(path)?;
                     checkpoint::expect_shape(&read.params, path, shape.d, shape.classes, None)?;
                 }
-                Model::Transformer(_) => drop(checkpoint::transformer::load(path)?),
+                Model::Transformer(TransformerTraining { config, .. }) => {
+                    let found = checkpoint::transformer::load(path)?.params.config.vocab;
+                    if found != config.vocab {
+                        return Err(RunFolderError::Content {
+                            path: path.clone(),
+                            line: None,
+                            detail: format!(
+                                "this teacher has a vocabulary of {found}, the student of {}",
+                                config.vocab
+                            ),
+                        });
+                    }
+                }
             }
         }
         let mut places = vec![0; teacher.checkpoints.len()];
@@ -351,6 +376,21 @@ mod tests {
         assert_eq!(stages(200, 1.0, 2), (0..8).map(|i| (i, 200)).collect::<Vec<_>>());
         // Intervals shorter than the checkpoints are apart: the closest, the earlier one of two.
         assert_eq!(stages(50, 1.0, 4)[..2], [(0, 150), (1, 100)]);
+    }
+
+    #[test]
+    fn intervals_without_end_and_durations_beyond_numbers_are_harmless() {
+        let teacher = teacher();
+        let progressive = |steps, speed| {
+            let interval = Duration::Steps(DurationSteps { steps });
+            teacher.schedule(&ScheduleSpec::Progressive { interval, speed }, 4)
+        };
+        // 3200 samples of the teacher in strides of 4e-4 and of 4e-3.
+        let error = progressive(1, 1e-4).unwrap_err();
+        assert!(error.contains("8.000e6 intervals"), "{error}");
+        assert!(progressive(1, 1e-3).is_ok());
+        assert!(progressive(1, 1e-320).is_err());
+        assert!(progressive(u64::MAX, 1.0).is_ok());
     }
 
     #[test]

@@ -234,7 +234,7 @@ pub struct ModelSpec {
     pub head_dim: usize,
     /// Width of the MLPs; default 4 x hidden size.
     pub inner: Option<usize>,
-    /// Longest sequence; default: what the task needs (at least 1024 for pcfg).
+    /// Longest sequence; default: what the longest sample needs, for pcfg not below 1024.
     pub positions: Option<usize>,
     /// Dropout of embeddings, attention and residuals in training.
     #[serde(default = "default_dropout")]

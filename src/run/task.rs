@@ -4,6 +4,7 @@ use super::spec::{ModelSpec, Objective, SupportName, SupportSpec, TaskKind, Task
 use crate::model::transformer::{Dropout, Family, TransformerConfig};
 use crate::rng::{Purpose, Stream};
 use crate::task::boolean::Support;
+use crate::task::pcfg::stats::longest;
 use crate::task::pcfg::{Autoregressive, Examples, Grammar, MaskedPrediction, NAMES, Role, Tokens};
 use crate::task::sequence::{ParityTokens, SequenceTask};
 use crate::task::{BooleanTask, TaskError};
@@ -49,6 +50,11 @@ pub struct PcfgSettings {
     /// Which sentences.
     pub examples: Examples,
 }
+
+/// Positions of a transformer on sentences, unless the longest one needs more.
+const USUAL_POSITIONS: usize = 1024;
+/// Positions a transformer may have at most.
+const MOST_POSITIONS: usize = 1 << 20;
 
 /// A key of the spec and what is wrong there.
 pub type Mistake = (&'static str, String);
@@ -134,11 +140,25 @@ impl Task {
         }
     }
 
+    /// Positions that a transformer needs for every sample of this task; none where sentences have no greatest length.
+    fn positions(&self) -> Option<usize> {
+        match self {
+            Self::Boolean(settings) => Some(settings.d),
+            Self::Pcfg(settings) => {
+                // Masked sentences start with BOS.
+                let bos = usize::from(settings.objective == Objective::Masked);
+                longest(&settings.grammar).map(|tokens| tokens.saturating_add(bos))
+            }
+        }
+    }
+
     /// The transformer that a spec describes, with the vocabulary and positions of this task.
     ///
     /// # Errors
-    /// If the architecture cannot do this task.
+    /// If the architecture cannot do this task: it is of the wrong family, too large, or has fewer positions than the longest
+    /// sample.
     pub fn transformer(&self, spec: &ModelSpec) -> Result<TransformerConfig, String> {
+        let needed = self.positions();
         let (vocab, positions, tied) = match self {
             Self::Boolean(settings) if settings.classes > 2 => {
                 return Err("transformers learn parities of 2 classes; a hierarchy needs an MLP".to_owned());
@@ -153,12 +173,32 @@ impl Task {
                     let kind = if fits == Family::Bert { "bert" } else { "gpt2" };
                     return Err(format!("the objective of this task needs kind = \"{kind}\""));
                 }
-                (Tokens::of(&settings.grammar).vocab, 1024, true)
+                (Tokens::of(&settings.grammar).vocab, needed.unwrap_or(0).max(USUAL_POSITIONS), true)
             }
         };
         let hidden = spec.heads.checked_mul(spec.head_dim).filter(|h| (1..=1 << 16).contains(h));
         let hidden = hidden.ok_or("heads x head_dim must be from 1 to 65536")?;
         let positions = spec.positions.unwrap_or(positions);
+        if let Some(needed) = needed.filter(|n| *n > positions) {
+            return Err(match self {
+                Self::Boolean(_) => {
+                    format!("the transformer has {positions} positions, the parity {needed} inputs")
+                }
+                Self::Pcfg(settings) => {
+                    let bos = if settings.objective == Objective::Masked { " with BOS" } else { "" };
+                    format!(
+                        "the transformer has {positions} positions, the grammar's longest sentence{bos} {needed}: give it more \
+                         positions or take a start symbol with shorter sentences"
+                    )
+                }
+            });
+        }
+        if positions > MOST_POSITIONS {
+            return Err(format!("{positions} positions are needed; at most {MOST_POSITIONS} are supported"));
+        }
+        if spec.layers > 1000 || spec.inner.is_some_and(|inner| inner > 1 << 20) {
+            return Err("at most 1000 layers and an inner width of at most 1048576 are supported".to_owned());
+        }
         let base = match spec.kind {
             Family::Gpt2 => TransformerConfig::gpt2(vocab, positions, hidden, spec.layers, spec.heads),
             Family::Bert => TransformerConfig::bert(vocab, positions, hidden, spec.layers, spec.heads),
@@ -223,6 +263,7 @@ impl Task {
             }
             Self::Pcfg(settings) => {
                 let grammar = &settings.grammar;
+                let built_in = NAMES.contains(&settings.name.as_str());
                 ResolvedTask::Pcfg {
                     kind: TaskKind::Pcfg,
                     grammar: settings.name.clone(),
@@ -234,6 +275,13 @@ impl Task {
                         Examples::Fixed(count) => Some(count),
                     },
                     rules: (0..grammar.rules().len()).map(|r| grammar.rule_text(r)).collect(),
+                    // What the rules' texts leave open. Built-in grammars do not change.
+                    terminals: if built_in { Vec::new() } else { grammar.terminals().to_vec() },
+                    probabilities: if built_in {
+                        Vec::new()
+                    } else {
+                        grammar.rules().iter().map(|r| r.probability).collect()
+                    },
                 }
             }
         }
@@ -333,5 +381,62 @@ pub enum ResolvedTask {
         examples: Option<u64>,
         /// The rules, whatever becomes of the file.
         rules: Vec<String>,
+        /// Of a grammar file: names of the terminals, in the order of their ids.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        terminals: Vec<String>,
+        /// Of a grammar file: the probability of each rule.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        probabilities: Vec<f64>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(text: &str) -> Task {
+        Task::resolve(&toml::from_str(text).unwrap(), 1).unwrap()
+    }
+
+    fn positions(task: &Task, model: &str) -> Result<usize, String> {
+        task.transformer(&toml::from_str(model).unwrap()).map(|c| c.positions)
+    }
+
+    #[test]
+    fn transformers_have_a_position_for_every_token() {
+        let parity = task("kind = \"parity\"\nd = 10\nk = 2");
+        let gpt2 = |more: &str| format!("kind = \"gpt2\"\nlayers = 1\nheads = 1\n{more}");
+        assert_eq!(positions(&parity, &gpt2("")), Ok(10));
+        assert_eq!(positions(&parity, &gpt2("positions = 12")), Ok(12));
+        let error = positions(&parity, &gpt2("positions = 9")).unwrap_err();
+        assert!(error.contains("the transformer has 9 positions, the parity 10 inputs"), "{error}");
+
+        // Sentences of cfg3b from 15 have up to 27 tokens; masked ones start with BOS.
+        let sentences = "kind = \"pcfg\"\ngrammar = \"cfg3b\"\nstart = \"15\"";
+        let next = task(&format!("{sentences}\nobjective = \"autoregressive\""));
+        assert_eq!(positions(&next, &gpt2("")), Ok(1024));
+        assert_eq!(positions(&next, &gpt2("positions = 27")), Ok(27));
+        assert!(positions(&next, &gpt2("positions = 26")).is_err());
+        let masked = task(&format!("{sentences}\nobjective = \"masked\""));
+        let bert = |p: usize| format!("kind = \"bert\"\nlayers = 1\nheads = 1\npositions = {p}");
+        assert_eq!(positions(&masked, &bert(28)), Ok(28));
+        let error = positions(&masked, &bert(27)).unwrap_err();
+        assert!(error.contains("longest sentence with BOS 28"), "{error}");
+        assert!(positions(&masked, &bert(1 << 30)).is_err());
+    }
+
+    #[test]
+    fn specs_of_runs_say_what_a_grammar_file_said() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "terminals b a\nS -> a S [1/4] | b [0.75]\n").unwrap();
+        let of = |grammar: &str| {
+            let task = task(&format!("kind = \"pcfg\"\ngrammar = '{grammar}'\nobjective = \"masked\""));
+            toml::Table::try_from(task.resolved(1)).unwrap()
+        };
+        let table = of(&file.path().display().to_string());
+        assert_eq!(table["rules"], vec!["S -> a S", "S -> b"].into());
+        assert_eq!(table["terminals"], vec!["b", "a"].into());
+        assert_eq!(table["probabilities"], vec![0.25, 0.75].into());
+        assert!(!of("cfg3b").contains_key("probabilities"));
+    }
 }

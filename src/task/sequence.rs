@@ -64,7 +64,7 @@ impl SequenceTask for ParityTokens {
             return Err(PredictionError::EmptyBatch);
         }
         if length > positions {
-            return Err(PredictionError::TooLong { number: first, length, positions });
+            return Err(PredictionError::TooManyInputs { inputs: length, positions });
         }
         let samples = self.task.samples(self.seed, self.stream, first, sequences);
         Ok(PredictionBatch {
@@ -109,6 +109,8 @@ mod tests {
             assert_eq!(batch.reads[b] as usize, 37 * b + 36);
         }
         assert!(batch.labels.contains(&0) && batch.labels.contains(&1));
-        assert!(tokens.batch(0, 1, 36).is_err() && tokens.batch(0, 0, 37).is_err());
+        let few = tokens.batch(0, 1, 36).unwrap_err();
+        assert_eq!(few, PredictionError::TooManyInputs { inputs: 37, positions: 36 });
+        assert_eq!(tokens.batch(0, 0, 37).unwrap_err(), PredictionError::EmptyBatch);
     }
 }

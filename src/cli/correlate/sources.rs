@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// A checkpoint file.
 pub(in crate::cli) struct Source {
+    /// The file.
     pub path: PathBuf,
     /// Index of the run folder among the arguments that it came from.
     pub run: Option<usize>,
@@ -25,13 +26,17 @@ pub(in crate::cli) struct Source {
 /// The task of a run and the file that says so.
 #[derive(Clone)]
 pub(in crate::cli) struct SpecTask {
+    /// The task.
     pub task: BooleanTask,
+    /// The file.
     pub path: PathBuf,
 }
 
 /// A run folder.
 pub(in crate::cli) struct Run {
+    /// The folder.
     pub path: PathBuf,
+    /// Its metrics.
     pub evaluations: Vec<Evaluation>,
 }
 

@@ -23,7 +23,7 @@ pub struct BayesArgs {
     #[command(flatten)]
     grammar: GrammarArgs,
     /// Held-out sentences to average over
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(..=100_000_000))]
     pub count: u64,
     /// Seed of the sentences and of the selected positions
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -32,7 +32,7 @@ pub struct BayesArgs {
     #[arg(long, value_name = "P", default_value_t = FRACTION)]
     pub fraction: f64,
     /// Predictors that see only this many tokens to each side, from 1 up to this; 0 for none
-    #[arg(long, value_name = "W", default_value_t = 4)]
+    #[arg(long, value_name = "W", default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=64))]
     pub windows: usize,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]

@@ -39,7 +39,7 @@ pub struct SampleArgs {
     #[command(flatten)]
     stream: StreamArgs,
     /// Number of sentences
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=100_000_000))]
     pub count: u64,
     /// One JSON object on stdout
     #[arg(long)]

@@ -19,7 +19,7 @@ pub struct StatsArgs {
     #[command(flatten)]
     grammar: GrammarArgs,
     /// Sampled sentences to hold against the exact values
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(..=100_000_000))]
     pub count: u64,
     /// Seed of the samples
     #[arg(long, value_name = "N", default_value_t = 0)]

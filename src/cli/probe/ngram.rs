@@ -39,7 +39,7 @@ pub struct NgramArgs {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub every: Option<u32>,
     /// Held-out sentences to average over
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     pub sentences: u64,
     /// Seed of the sentences
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -77,8 +77,7 @@ fn run_here(args: &NgramArgs, device: &Device, threads: usize) -> Result<()> {
         return Err(Usage("name at least one checkpoint".to_owned()).into());
     }
     let sources = models::resolve(&args.paths)?;
-    let named = args.grammar.of(&sources)?;
-    let grammar = named.load()?;
+    let (named, grammar) = args.grammar.of(&sources)?;
     let sampler = Sampler::new(&grammar);
     let stream = Role::Evaluation.sentences();
     let sentences: Vec<Vec<u8>> =

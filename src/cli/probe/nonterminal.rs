@@ -47,22 +47,22 @@ pub struct NonterminalArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub layers: Vec<usize>,
     /// Sentences to train the probe on
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     pub train: u64,
     /// Sentences to test it on
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     pub test: u64,
     /// Passes over the training sentences (attention)
-    #[arg(long, value_name = "N", default_value_t = AttentionProbe::default().epochs)]
+    #[arg(long, value_name = "N", default_value_t = AttentionProbe::default().epochs, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub epochs: usize,
     /// Sentences per step (attention)
-    #[arg(long, value_name = "N", default_value_t = AttentionProbe::default().batch)]
+    #[arg(long, value_name = "N", default_value_t = AttentionProbe::default().batch, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub batch: usize,
     /// Peak learning rate (attention)
     #[arg(long, value_name = "RATE", default_value_t = AttentionProbe::default().rate)]
     pub learning_rate: f64,
     /// Width of the position matrices (attention)
-    #[arg(long, value_name = "K", default_value_t = AttentionProbe::default().width)]
+    #[arg(long, value_name = "K", default_value_t = AttentionProbe::default().width, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub width: usize,
     /// Penalty (ridge), per token
     #[arg(long, value_name = "P", default_value_t = 1e-4)]
@@ -102,8 +102,7 @@ pub fn run(args: &NonterminalArgs) -> Result<()> {
 
 fn run_here(args: &NonterminalArgs, device: &Device, threads: usize) -> Result<()> {
     let sources = models::resolve(&args.paths)?;
-    let named = args.grammar.of(&sources)?;
-    let grammar = named.load()?;
+    let (named, grammar) = args.grammar.of(&sources)?;
     let stream = (args.seed, Stream::new(Purpose::Probe, 2));
     let mut rows: Vec<(String, Option<u64>, usize, Vec<LevelAccuracy>)> = Vec::new();
     // The same bits whatever the number of threads.

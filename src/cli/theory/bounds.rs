@@ -109,6 +109,10 @@ struct CheckpointBound {
 /// Largest odd d tried for the explicit crossover.
 const LARGEST_CROSSOVER: usize = 501;
 
+/// `curricle theory bounds`.
+///
+/// # Errors
+/// Arguments that cannot be satisfied; output that cannot be written.
 pub(super) fn run(args: &BoundsArgs) -> Result<()> {
     unit("delta", args.delta)?;
     unit("epsilon", args.epsilon)?;

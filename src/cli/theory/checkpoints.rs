@@ -12,7 +12,9 @@ use std::path::Path;
 
 /// A checkpoint in the theory's form.
 pub(super) struct Loaded {
+    /// The network.
     pub net: ReluNet,
+    /// Its step, where the file says it.
     pub step: Option<u64>,
 }
 

@@ -89,23 +89,37 @@ pub(super) struct CompareArgs {
 /// The command's answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
+    /// Bounds and measurements.
     pub comparison: Comparison,
+    /// Ordinary SGD, where it was run.
     pub sgd: Option<Sgd>,
+    /// The claims and their verdicts.
     pub claims: Vec<Claim>,
+    /// The report, as text.
     pub report: String,
+    /// What it ran on.
     pub device: String,
+    /// Of curricle.
     pub version: &'static str,
+    /// The command line.
     pub command: String,
+    /// Seconds it took.
     pub wall_seconds: f64,
 }
 
 /// Ordinary SGD.
 #[derive(Debug, Serialize)]
 pub(super) struct Sgd {
+    /// What was run.
     pub grid: SgdGrid,
+    /// One per k and arm.
     pub lines: Vec<SgdLine>,
 }
 
+/// `curricle theory compare`.
+///
+/// # Errors
+/// Arguments that cannot be satisfied; an interruption; files that cannot be read or written.
 pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let (spec, grid) = resolve(args)?;
     let session = Session::new(Some(args.out.join("compare.state")), Duration::from_secs(30))?;

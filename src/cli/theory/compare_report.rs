@@ -25,6 +25,7 @@ const LINES: [(&str, &str, Color, Dash); 11] = [
     ("information_teacher", "information-theoretic, teacher", Color::REFERENCE, Dash::Dotted),
 ];
 
+/// The answer as text.
 pub(super) fn text(answer: &Answer) -> String {
     let mut out = String::new();
     let c = &answer.comparison;

@@ -177,6 +177,10 @@ struct SeedAnswer {
 /// Samples of a second phase when the bound asks for more.
 const SECOND_SAMPLES: u64 = 200_000;
 
+/// `curricle theory measure`.
+///
+/// # Errors
+/// Arguments that cannot be satisfied; an interruption; files that cannot be read or written.
 pub(super) fn run(args: &MeasureArgs) -> Result<()> {
     unit("delta", args.delta)?;
     unit("epsilon", args.epsilon)?;

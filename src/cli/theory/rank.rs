@@ -105,13 +105,21 @@ pub(super) enum Margin {
 /// The command's answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
+    /// The run folder.
     pub run: String,
+    /// Input dimension.
     pub d: usize,
+    /// Coordinates of the parity.
     pub k: usize,
+    /// They themselves, from 0.
     pub support: Vec<usize>,
+    /// How it was measured.
     pub settings: Settings,
+    /// The checkpoints.
     pub ranking: Vec<Ranked>,
+    /// Several checkpoints pooled.
     pub unions: Vec<Union>,
+    /// How far predictions were off; none without measurements.
     pub factor: Option<Factor>,
     device: String,
     version: &'static str,
@@ -122,9 +130,11 @@ pub(super) struct Answer {
 pub(super) struct Settings {
     width: usize,
     delta: f64,
+    /// Quantile of neurons that the gap is taken at.
     pub fraction: f64,
     neurons: usize,
     samples: u64,
+    /// The part of the margin that was ranked by.
     pub margin: Margin,
     trials: u64,
     max_batch: u64,
@@ -137,15 +147,19 @@ pub(super) struct Settings {
 pub(super) struct Ranked {
     /// 1 is the best; null without a prediction.
     pub rank: Option<usize>,
+    /// Step of the teacher.
     pub step: u64,
     /// Training samples of the teacher.
     pub samples: Option<u64>,
     /// Evaluated accuracy of the teacher at or before the step.
     pub accuracy: Option<f64>,
+    /// Predicted samples; none if no batch suffices.
     pub predicted: Option<f64>,
+    /// Samples that the bound asks for.
     pub bound: Option<f64>,
     /// Gap (at the asked quantile of neurons) over the size of the masked output.
     pub relative_gap: f64,
+    /// Whether the gap is at least four standard errors.
     pub resolved: bool,
     /// Median over neurons of the smallest |gradient| inside the support, per unit output weight.
     inside: f64,
@@ -153,6 +167,7 @@ pub(super) struct Ranked {
     outside: f64,
     /// Of E[f^2 1[active]].
     second_moment: f64,
+    /// Measured samples, where asked for.
     pub measured: Option<Measured>,
 }
 
@@ -161,11 +176,15 @@ pub(super) struct Ranked {
 pub(super) struct Measured {
     /// Null when half of the trials or more fail.
     pub median: Option<f64>,
+    /// Trials that recovered the support.
     pub successes: u64,
+    /// Trials.
     pub trials: u64,
+    /// Largest batch tried.
     pub max_batch: u64,
     /// Measured over predicted, where both exist.
     pub ratio: Option<f64>,
+    /// What that says about the prediction, if there is one.
     pub verdict: Option<Verdict>,
 }
 
@@ -190,21 +209,30 @@ pub(super) enum Verdict {
 /// Several checkpoints pooled.
 #[derive(Debug, Serialize)]
 pub(super) struct Union {
+    /// Their steps.
     pub steps: Vec<u64>,
+    /// Measured samples.
     pub measured: Measured,
 }
 
 /// The judgement over all checkpoints.
 #[derive(Debug, Serialize)]
 pub(super) struct Factor {
+    /// The factor.
     pub limit: f64,
     /// Checkpoints with both numbers, or with a decided lack of one.
     pub compared: usize,
+    /// How many are [`Verdict::Within`],
     pub within: usize,
+    /// [`Verdict::Overshoot`],
     pub overshoots: usize,
+    /// [`Verdict::Undershoot`],
     pub undershoots: usize,
+    /// [`Verdict::NoneAsPredicted`],
     pub none_as_predicted: usize,
+    /// [`Verdict::UnexpectedSuccess`],
     pub unexpected_successes: usize,
+    /// [`Verdict::Undecided`].
     pub undecided: usize,
     /// Smallest and largest measured / predicted.
     pub ratios: Option<[f64; 2]>,
@@ -218,6 +246,10 @@ struct State {
     logs: BTreeMap<String, RecoveryLog>,
 }
 
+/// `curricle theory rank`.
+///
+/// # Errors
+/// Arguments that cannot be satisfied; a folder that is no run of a parity; an interruption; files that cannot be read or written.
 pub(super) fn run(args: &RankArgs) -> Result<()> {
     unit("delta", args.delta)?;
     fraction(args.fraction)?;

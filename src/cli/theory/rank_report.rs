@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
 
+/// The answer as text.
 pub(super) fn text(answer: &Answer) -> String {
     let mut out = format!(
         "{}: d = {}, k = {}, {:?} margin; samples for {}% of a student's neurons to rank the support on top\n",

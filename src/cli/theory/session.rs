@@ -33,6 +33,9 @@ pub(super) struct Session {
 
 impl Session {
     /// Listens for Ctrl-C; `state` is where finished trials are kept, if anywhere.
+    ///
+    /// # Errors
+    /// If Ctrl-C cannot be listened for.
     pub fn new(state: Option<PathBuf>, save_every: Duration) -> Result<Self> {
         let cancel = Arc::new(AtomicBool::new(false));
         crate::cli::run::handle_interrupts(&cancel)?;
@@ -70,6 +73,9 @@ impl Session {
     }
 
     /// Ends the command if Ctrl-C was pressed.
+    ///
+    /// # Errors
+    /// The interruption.
     pub fn check(&self) -> Result<()> {
         if !self.cancel.load(Ordering::Relaxed) {
             return Ok(());
@@ -89,6 +95,9 @@ impl Session {
     }
 
     /// The state file's content; the default without one. An existing one needs --resume or --fresh.
+    ///
+    /// # Errors
+    /// A state that is there without being asked for, or cannot be read.
     pub fn open<L: DeserializeOwned + Default>(&self, resume: bool, fresh: bool) -> Result<L> {
         let Some(path) = &self.state else {
             if resume {
@@ -114,6 +123,9 @@ impl Session {
     }
 
     /// Writes the state file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
     pub fn save(&self, log: &impl Serialize) -> Result<()> {
         self.saved.set(Instant::now());
         let Some(path) = &self.state else { return Ok(()) };
@@ -123,6 +135,9 @@ impl Session {
     }
 
     /// Runs a resumable measurement to its end, saving on the way; `part` finds its log inside what is saved.
+    ///
+    /// # Errors
+    /// Those of the measurement; an interruption; a state that cannot be written.
     pub fn run<L: Serialize, P, R>(
         &self,
         log: &mut L,

@@ -59,8 +59,11 @@ pub(super) const LEVEL: f64 = 0.99;
 /// The grid.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct SgdGrid {
+    /// Coordinates of the parities.
     pub ks: Vec<usize>,
+    /// Input dimensions.
     pub ds: Vec<usize>,
+    /// Seeds.
     pub seeds: Vec<u64>,
     /// Budget of students.
     pub steps: u64,
@@ -71,9 +74,13 @@ pub(super) struct SgdGrid {
 /// Samples to 99% of one arm against d.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct SgdLine {
+    /// Coordinates of the parity.
     pub k: usize,
+    /// Name of the arm.
     pub arm: String,
+    /// Its name in the report.
     pub label: String,
+    /// One per d.
     pub points: Vec<SgdPoint>,
     /// Log-log fit of the medians that exist.
     pub fit: Option<PowerLaw>,
@@ -88,6 +95,7 @@ pub(super) struct SgdLine {
 /// One d.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct SgdPoint {
+    /// Input dimension.
     pub d: usize,
     /// Per seed; null where the level was not reached.
     pub samples: Vec<Option<u64>>,

@@ -56,6 +56,10 @@ impl FromStr for Levels {
     }
 }
 
+/// `curricle theory threshold`.
+///
+/// # Errors
+/// Arguments that cannot be satisfied; output that cannot be written.
 pub(super) fn run(args: &ThresholdArgs) -> Result<()> {
     super::super::check_device(&args.common.device)?;
     let Levels(wanted) = args.levels.clone().unwrap_or_else(|| Levels((0..=args.d.min(7)).collect()));

@@ -108,6 +108,16 @@ pub enum PredictionError {
         /// Highest level.
         most: usize,
     },
+    /// A parity of more inputs than the model has positions.
+    #[error(
+        "the parity has {inputs} inputs, but the model has {positions} positions: one per input is needed"
+    )]
+    TooManyInputs {
+        /// Inputs of the parity.
+        inputs: usize,
+        /// Positions there are.
+        positions: usize,
+    },
     /// A sentence that the model has no positions for.
     #[error(
         "sentence {number} has {length} positions with the BOS token, but the model has {positions}: give the model more \

@@ -169,7 +169,7 @@ impl Sampler {
         rules: usize,
     ) -> (Vec<u64>, Vec<u64>) {
         let mut uses = vec![0u64; rules];
-        let mut lengths = Vec::with_capacity(count as usize);
+        let mut lengths = Vec::with_capacity(count.min(1 << 20) as usize);
         let mut stack: Vec<u32> = Vec::new();
         for index in first..first + count {
             let mut words = Words::new(seed, stream, index);
