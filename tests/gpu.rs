@@ -533,3 +533,32 @@ fn wrong_requests_are_refused() {
         assert!(matches!(too_many, Err(GpuError::TooLarge { .. } | GpuError::Refused(_))), "{capacity}");
     });
 }
+
+#[test]
+fn calls_may_grow() {
+    // The cut of dispatches is learned from call to call: a later call makes longer ones.
+    everywhere("calls_may_grow", |device| {
+        for width in [100, 1000] {
+            let shape = shape(100, &[width], 2);
+            let mut group = GpuGroup::pytorch(device, &shape, &[1]).unwrap();
+            let task = BooleanTask::parity(100, 3, &Support::First).unwrap();
+            for steps in [64, 128, 256, 512, 1024, 2048, 2048] {
+                let samples = GpuSamples::draw(device, 100, Some(&task), 1, DATA, 0, steps).unwrap();
+                let targets =
+                    GpuTargets::from_labels(device, &samples, 0..steps, Loss::CrossEntropy, 2).unwrap();
+                let rates = vec![0.01; steps];
+                let member = MemberSteps {
+                    member: 0,
+                    samples: &samples,
+                    first: 0,
+                    targets: &targets,
+                    targets_first: 0,
+                    rates: &rates,
+                    weight_decay: 0.0,
+                };
+                let result = group.train(1, &[member]).unwrap();
+                assert!(result[0].loss_sum.is_finite(), "{width}: {steps}");
+            }
+        }
+    });
+}

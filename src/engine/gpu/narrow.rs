@@ -51,6 +51,10 @@ pub(super) fn constants(layout: &Layout, batch: usize, threads: usize) -> Vec<(&
     ]
 }
 
+/// Most blocks per dispatch on a software adapter. Mesa's llvmpipe ends every loop once an invocation has gone around 65,535
+/// times in all; a block of a model of 2048 neurons takes about 5,000.
+const SOFTWARE_BLOCKS: usize = 8;
+
 /// Trains all members of the pool side by side.
 pub(super) fn train(
     context: &GpuContext,
@@ -87,6 +91,7 @@ pub(super) fn train(
         (together, Some(context.storage("slabs", (together * slab_words) as u64)?))
     };
     let kernel = context.kernel("narrow", "train", &source, &binds)?;
+    let most = if context.adapter().is_hardware() { usize::MAX } else { SOFTWARE_BLOCKS };
     let mut pipeline = Pipeline::default();
     for jobs in pool.jobs.chunks(together) {
         let members: Vec<Member> = jobs
@@ -107,7 +112,7 @@ pub(super) fn train(
         let blocks = jobs.iter().map(|j| j.samples).max().unwrap_or(0).div_ceil(per_block(batch));
         let mut first = 0;
         while first < blocks {
-            let now = pacer.next().min(blocks - first);
+            let now = pacer.next().min(blocks - first).min(most);
             let span = context.uniform(&[first as u32, now as u32, jobs.len() as u32, 0])?;
             let mut buffers =
                 vec![&span, &table, params, &pool.blocks, &pool.targets, &pool.rates, &pool.out];
