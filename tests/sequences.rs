@@ -6,7 +6,7 @@ mod harness;
 
 use harness::{Bench, assert_code, assert_same, curricle, error};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const PARITY: &str = r#"
 experiment = "tiny"
@@ -131,6 +131,15 @@ fn grammars_are_learned_measured_and_reported() {
     // Killed and resumed: the same bits.
     trial.cut("cut", &["--device", "cpu"], &CUTS);
     assert_same(&root, &trial.out("cut/tiny"));
+    // Accumulation: the same steps up to rounding.
+    let parts =
+        ["--device", "cpu", "--set", "teacher.accumulate=3", "--set", "arms={}", "--set", "claims={}"];
+    assert_code(&trial.run("parts", &parts), 0);
+    let last = "teacher/seed-1/checkpoints/step-000000000040.safetensors";
+    let load = |path: PathBuf| curricle::checkpoint::transformer::load(&path).unwrap().params.values;
+    let (whole, parts) = (load(root.join(last)), load(trial.out("parts/tiny").join(last)));
+    let off = whole.iter().zip(&parts).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(off < 5e-3, "accumulation changes parameters by {off}");
     // The same measurement by hand, the grammar taken from the run.
     let probed = curricle(&[
         "probe",
@@ -194,6 +203,7 @@ fn what_does_not_fit_together_is_refused() {
         ("task.grammar=\"cfg3b\"", "no such key"),
         ("student.model.kind=\"gpt3\"", "gpt3"),
         ("student.optimizer.clip=-1", "clip"),
+        ("student.accumulate=0", "accumulate"),
         ("ngrams={ sentences = 3 }", "masked"),
     ] {
         let output = parity.run("runs", &["--set", set]);

@@ -384,6 +384,11 @@ fn model(
                 &at("optimizer"),
                 "MLPs are trained by SGD; only a transformer has an optimizer",
             )?;
+            check.require(
+                arm.accumulate.or(defaults.accumulate).is_none(),
+                &at("accumulate"),
+                "only a transformer's steps are cut into micro-batches",
+            )?;
             let classes = boolean.classes;
             let loss = loss.unwrap_or_default();
             check.require(
@@ -429,7 +434,9 @@ fn model(
                 let decoupled = o.kind == OptimizerKind::Adamw;
                 adam = AdamSettings { betas: o.betas, eps: o.eps, clip: o.clip, decoupled, ..adam };
             }
-            Ok(Model::Transformer(TransformerTraining { config, adam }))
+            let accumulate = arm.accumulate.or(defaults.accumulate).unwrap_or(1);
+            check.require(accumulate > 0, &at("accumulate"), "must be at least 1")?;
+            Ok(Model::Transformer(TransformerTraining { config, adam, accumulate }))
         }
     }
 }

@@ -195,6 +195,8 @@ pub struct ArmSpec {
     pub model: Option<ModelSpec>,
     /// A transformer's optimiser.
     pub optimizer: Option<OptimizerSpec>,
+    /// A transformer's step as so many micro-batches, for less memory.
+    pub accumulate: Option<usize>,
     /// First weights.
     pub init: Option<MlpInit>,
     /// Samples per step.

@@ -2,6 +2,7 @@
 
 use super::group::Engine;
 use super::member::{AnyError, Evaluation, Member, Segment, Supervision, TrainError, View};
+use super::settings::TransformerTraining;
 use crate::checkpoint::TransformerState;
 use crate::distill::target;
 use crate::distill::teacher::{TeacherCheckpoint, TransformerPool};
@@ -14,6 +15,7 @@ use crate::task::pcfg::PredictionBatch;
 use crate::task::sequence::SequenceTask;
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 /// What the members of one seed share.
@@ -244,7 +246,8 @@ impl Chunk<'_> {
         model: &mut Model,
         segment: &Segment,
     ) -> Result<f64, TrainError> {
-        let adam = &member.training.transformer().adam;
+        let TransformerTraining { adam, accumulate, .. } = member.training.transformer();
+        let accumulate = *accumulate;
         let mut data = Vec::new();
         for (i, step) in (segment.step..segment.next).enumerate() {
             let at = (step - self.start) as usize;
@@ -264,9 +267,16 @@ impl Chunk<'_> {
             };
             data.push((batch, targets, segment.rates[i]));
         }
-        let micro: Vec<[MicroBatch; 1]> = data
+        let parts: Vec<_> = data.iter().map(|(batch, ..)| batch.parts(accumulate)).collect();
+        let micro: Vec<Vec<MicroBatch>> = parts
             .iter()
-            .map(|(batch, targets, _)| [(batch.token_batch(), &batch.reads[..], &targets[..])])
+            .zip(&data)
+            .map(|(parts, (_, targets, _))| {
+                let filled = parts.iter().filter(|(_, range, _)| !range.is_empty());
+                let targets =
+                    |range: &Range<usize>| &targets[range.start * self.vocab..range.end * self.vocab];
+                filled.map(|(batch, range, reads)| (*batch, &reads[..], targets(range))).collect()
+            })
             .collect();
         let steps: Vec<TrainStep> = micro
             .iter()

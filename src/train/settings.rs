@@ -64,6 +64,17 @@ pub struct TransformerTraining {
     pub config: TransformerConfig,
     /// The optimiser.
     pub adam: AdamSettings,
+    /// Micro-batches whose gradients make one step.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 impl Training {

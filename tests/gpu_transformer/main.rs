@@ -1,10 +1,13 @@
 //! The GPU engine's transformer: each kernel against plain f64 loops, whole models against the CPU engine, on every adapter of
 //! this machine and in both shader modes. Which adapters are expected: see tests/gpu.rs.
 
+#[path = "../adapters/mod.rs"]
+mod adapters;
 mod harness;
 mod model;
 mod plain;
 
+use adapters::everywhere;
 use curricle::engine::gpu::ShaderChecks;
 use curricle::engine::gpu::floor::Floor;
 use curricle::engine::gpu::self_test::self_test;
@@ -12,7 +15,7 @@ use curricle::engine::gpu::transformer::kernels::{self, AttentionCase, Dropped, 
 use curricle::engine::gpu::transformer::speed::{SpeedCase, peak, speed};
 use curricle::engine::transformer::AdamSettings;
 use curricle::model::transformer::{Activation, DropoutSite, Layout, TokenBatch, TransformerConfig};
-use harness::{KERNEL, cases, close, close_at, distributions, everywhere, numbers};
+use harness::{KERNEL, cases, close, close_at, distributions, numbers};
 use std::time::Duration;
 
 /// Sequence numbers that cross 2^32.

@@ -1,6 +1,7 @@
 //! Whole models: both engines along the same steps.
 
-use crate::harness::{KERNEL, Tolerance, cases, close, close_at, distributions, everywhere, numbers};
+use crate::adapters::everywhere;
+use crate::harness::{KERNEL, Tolerance, cases, close, close_at, distributions, numbers};
 use curricle::engine::cpu::{Transformer, TransformerOptions};
 use curricle::engine::gpu::GpuError;
 use curricle::engine::gpu::transformer::{GpuTransformer, GpuTransformerOptions, TrainStep};

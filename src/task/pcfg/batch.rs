@@ -6,6 +6,7 @@
 use super::grammar::Grammar;
 use crate::model::transformer::TokenBatch;
 use crate::rng::{Purpose, Stream};
+use std::ops::Range;
 
 /// Token ids: the terminals from 0, then four special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,31 @@ impl PredictionBatch {
         TokenBatch { sequences, length, tokens: &self.tokens, keys: self.keys.as_deref(), first }
     }
 
+    /// The batch in at most `parts` runs of whole sequences, as gradient accumulation wants them: each with its range of reads,
+    /// and those counted from its own first position.
+    pub fn parts(&self, parts: usize) -> Vec<(TokenBatch<'_>, Range<usize>, Vec<u32>)> {
+        let each = self.sequences.div_ceil(parts.max(1)).max(1);
+        let mut at = 0;
+        (0..self.sequences)
+            .step_by(each)
+            .map(|from| {
+                let sequences = each.min(self.sequences - from);
+                let tokens = from * self.length..(from + sequences) * self.length;
+                let own = self.reads[at..].partition_point(|&r| (r as usize) < tokens.end);
+                let reads = self.reads[at..at + own].iter().map(|r| r - tokens.start as u32).collect();
+                at += own;
+                let batch = TokenBatch {
+                    sequences,
+                    length: self.length,
+                    tokens: &self.tokens[tokens.clone()],
+                    keys: self.keys.as_ref().map(|k| &k[tokens]),
+                    first: self.first + from as u64,
+                };
+                (batch, at - own..at, reads)
+            })
+            .collect()
+    }
+
     /// Targets \[reads, vocab\]: 1 at the label.
     pub fn one_hot(&self, vocab: usize) -> Vec<f32> {
         let mut targets = vec![0.0; self.labels.len() * vocab];
@@ -182,4 +208,33 @@ pub(super) fn checked_length(
         longest = longest.max(length);
     }
     if longest == 0 { Err(PredictionError::EmptyBatch) } else { Ok(longest) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_the_batch_in_order() {
+        let batch = PredictionBatch {
+            sequences: 5,
+            length: 3,
+            tokens: (0..15).collect(),
+            keys: Some((0..15).map(|i| i % 2).collect()),
+            reads: vec![1, 2, 7, 9, 10, 14],
+            labels: vec![0; 6],
+            first: 100,
+        };
+        let parts = batch.parts(3);
+        let sizes: Vec<(usize, u64)> = parts.iter().map(|(b, ..)| (b.sequences, b.first)).collect();
+        assert_eq!(sizes, [(2, 100), (2, 102), (1, 104)]);
+        let reads: Vec<&[u32]> = parts.iter().map(|(.., r)| &r[..]).collect();
+        assert_eq!(reads, [&[1, 2][..], &[1, 3, 4], &[2]]);
+        let ranges: Vec<Range<usize>> = parts.iter().map(|(_, r, _)| r.clone()).collect();
+        assert_eq!(ranges, [0..2, 2..5, 5..6]);
+        assert_eq!(parts[1].0.tokens, [6, 7, 8, 9, 10, 11]);
+        assert_eq!(parts[2].0.keys.unwrap(), [0, 1, 0]);
+        assert_eq!(batch.parts(1).len(), 1);
+        assert_eq!(batch.parts(99).len(), 5);
+    }
 }
