@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{Bench, assert_code, assert_same, curricle, error, fingerprint};
+use harness::{Bench, adapters, assert_code, assert_same, curricle, error, fingerprint};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,18 +16,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Runs a test on every adapter, one at a time.
 fn everywhere(test: fn(&str)) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let listing: Value = serde_json::from_slice(&curricle(&["devices", "--json"]).stdout).unwrap();
-    let devices: Vec<String> = listing["adapters"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|a| a["backend_device"].as_str().unwrap().to_owned())
-        .collect();
-    let expected = std::env::var("CURRICLE_EXPECT_ADAPTERS").unwrap_or_default();
-    for backend in expected.split(',').map(str::trim).filter(|b| !b.is_empty()) {
-        assert!(devices.iter().any(|d| d.contains(backend)), "no {backend} adapter among {devices:?}");
-    }
-    devices.iter().for_each(|device| test(device));
+    adapters().iter().for_each(|device| test(device));
 }
 
 fn run_info(path: &Path) -> Value {

@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{Bench, assert_code, assert_same, curricle, error};
+use harness::{Bench, adapters, assert_code, assert_same, curricle, error};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -158,17 +158,7 @@ fn grammars_are_learned_measured_and_reported() {
 
 #[test]
 fn gpus_train_the_same_transformers() {
-    let listing: Value = serde_json::from_slice(&curricle(&["devices", "--json"]).stdout).unwrap();
-    let devices: Vec<&str> = listing["adapters"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|a| a["backend_device"].as_str().unwrap())
-        .collect();
-    let expected = std::env::var("CURRICLE_EXPECT_ADAPTERS").unwrap_or_default();
-    for backend in expected.split(',').map(str::trim).filter(|b| !b.is_empty()) {
-        assert!(devices.iter().any(|d| d.contains(backend)), "no {backend} adapter among {devices:?}");
-    }
+    let devices = adapters();
     for spec in [PARITY, GRAMMAR] {
         let trial = Bench::of(spec);
         let few = ["--seeds", "1", "--set", "teacher.steps=20", "--set", "student.steps=20"];

@@ -19,28 +19,56 @@ pub struct TeacherCheckpoint {
     pub path: PathBuf,
 }
 
+/// Bytes of teacher parameters kept loaded at once (at least one checkpoint always is).
+const BUDGET: usize = 1 << 30;
+
+/// Models by the number of their checkpoint, the least recently used dropped beyond [`BUDGET`] or a number of models.
+struct Loaded<M> {
+    /// Number, model and bytes, the most recently used last.
+    models: Mutex<VecDeque<(usize, Arc<M>, usize)>>,
+    most: usize,
+}
+
+impl<M> Loaded<M> {
+    fn new(most: usize) -> Self {
+        Self { models: Mutex::default(), most }
+    }
+
+    /// Model `index`; `load` gives it and its bytes if it is not there.
+    fn get<E>(&self, index: usize, load: impl FnOnce() -> Result<(M, usize), E>) -> Result<Arc<M>, E> {
+        let mut models = self.models.lock().expect("no thread panics while it holds the models");
+        if let Some(at) = models.iter().position(|(i, ..)| *i == index) {
+            let entry = models.remove(at).expect("position is in range");
+            let model = entry.1.clone();
+            models.push_back(entry);
+            return Ok(model);
+        }
+        let (model, bytes) = load()?;
+        let model = Arc::new(model);
+        models.push_back((index, model.clone(), bytes));
+        let beyond = |models: &VecDeque<(usize, Arc<M>, usize)>| {
+            models.len() > self.most || models.iter().map(|(_, _, b)| b).sum::<usize>() > BUDGET
+        };
+        while models.len() > 1 && beyond(&models) {
+            models.pop_front();
+        }
+        Ok(model)
+    }
+}
+
 /// Checkpoints of one teacher in order, at most a memory budget's worth of them loaded.
 pub struct TeacherPool {
     checkpoints: Vec<TeacherCheckpoint>,
     d: usize,
     classes: usize,
     options: CpuOptions,
-    /// Loaded models, the most recently used last.
-    loaded: Mutex<VecDeque<(usize, Arc<Mlp>, usize)>>,
+    loaded: Loaded<Mlp>,
 }
-
-/// Bytes of teacher parameters kept loaded at once (at least one checkpoint always is).
-const BUDGET: usize = 1 << 30;
 
 impl TeacherPool {
     /// A pool of `checkpoints` for students with `d` inputs and `classes` logits.
     pub fn new(checkpoints: Vec<TeacherCheckpoint>, d: usize, classes: usize, options: CpuOptions) -> Self {
-        Self { checkpoints, d, classes, options, loaded: Mutex::default() }
-    }
-
-    /// The checkpoints.
-    pub fn checkpoints(&self) -> &[TeacherCheckpoint] {
-        &self.checkpoints
+        Self { checkpoints, d, classes, options, loaded: Loaded::new(usize::MAX) }
     }
 
     /// Logits [n, C] of checkpoint `index`.
@@ -55,28 +83,17 @@ impl TeacherPool {
     }
 
     fn model(&self, index: usize) -> Result<Arc<Mlp>, CheckpointError> {
-        let mut loaded = self.loaded.lock().expect("no thread panics while it holds the pool");
-        if let Some(at) = loaded.iter().position(|(i, ..)| *i == index) {
-            let entry = loaded.remove(at).expect("position is in range");
-            let model = entry.1.clone();
-            loaded.push_back(entry);
-            return Ok(model);
-        }
-        let path = &self.checkpoints[index].path;
-        let read = checkpoint::load(path)?;
-        checkpoint::expect_shape(&read.params, path, self.d, self.classes, None)?;
-        let bytes = 4 * read.params.shape().parameters();
-        let model = Arc::new(Mlp::new(&read.params, self.options));
-        loaded.push_back((index, model.clone(), bytes));
-        while loaded.len() > 1 && loaded.iter().map(|(_, _, b)| b).sum::<usize>() > BUDGET {
-            loaded.pop_front();
-        }
-        Ok(model)
+        self.loaded.get(index, || {
+            let path = &self.checkpoints[index].path;
+            let read = checkpoint::load(path)?;
+            checkpoint::expect_shape(&read.params, path, self.d, self.classes, None)?;
+            Ok((Mlp::new(&read.params, self.options), 4 * read.params.shape().parameters()))
+        })
     }
 }
 
 /// A model, once for each thread that may use it.
-type Copies = Arc<Vec<Mutex<Transformer>>>;
+type Copies = Vec<Mutex<Transformer>>;
 
 /// Checkpoints of one transformer in order, at most a memory budget's worth of them loaded.
 pub struct TransformerPool {
@@ -86,7 +103,7 @@ pub struct TransformerPool {
     /// Copies of each model on the CPU: one per thread, so that batches are computed side by side.
     copies: usize,
     models: usize,
-    loaded: Mutex<VecDeque<(usize, Copies, usize)>>,
+    loaded: Loaded<Copies>,
 }
 
 impl TransformerPool {
@@ -101,8 +118,11 @@ impl TransformerPool {
         threads: usize,
         models: usize,
     ) -> Self {
-        let copies = if matches!(device, Device::Cpu) { threads.max(1) } else { 1 };
-        Self { checkpoints, vocab, device, copies, models, loaded: Mutex::default() }
+        let (copies, most) = match device {
+            Device::Cpu => (threads.max(1), usize::MAX),
+            Device::Gpu(_) => (1, Self::ON_GPU),
+        };
+        Self { checkpoints, vocab, device, copies, models, loaded: Loaded::new(most) }
     }
 
     /// Logits [reads, vocab] of checkpoint `index`. May be called from several threads at once.
@@ -126,33 +146,20 @@ impl TransformerPool {
         model.logits(batch, reads)
     }
 
-    fn copies(&self, index: usize) -> Result<Copies, EngineError> {
-        let mut loaded = self.loaded.lock().expect("no thread panics while it holds the pool");
-        if let Some(at) = loaded.iter().position(|(i, ..)| *i == index) {
-            let entry = loaded.remove(at).expect("position is in range");
-            let copies = entry.1.clone();
-            loaded.push_back(entry);
-            return Ok(copies);
-        }
-        let path = &self.checkpoints[index].path;
-        let state = TransformerState::new(checkpoint::transformer::load(path)?.params);
-        let found = state.params.config.vocab;
-        if found != self.vocab {
-            let text =
-                format!("{}: the teacher has {found} tokens, the student {}", path.display(), self.vocab);
-            return Err(text.into());
-        }
-        let copies = (0..self.copies)
-            .map(|_| Transformer::sharing(&state, &self.device, 1, self.models).map(Mutex::new))
-            .collect::<Result<Vec<_>, _>>()?;
-        let copies = Arc::new(copies);
-        loaded.push_back((index, copies.clone(), 16 * self.copies * state.params.values.len()));
-        let most = if matches!(self.device, Device::Cpu) { usize::MAX } else { Self::ON_GPU };
-        while loaded.len() > most
-            || (loaded.len() > 1 && loaded.iter().map(|(_, _, b)| b).sum::<usize>() > BUDGET)
-        {
-            loaded.pop_front();
-        }
-        Ok(copies)
+    fn copies(&self, index: usize) -> Result<Arc<Copies>, EngineError> {
+        self.loaded.get(index, || {
+            let path = &self.checkpoints[index].path;
+            let state = TransformerState::new(checkpoint::transformer::load(path)?.params);
+            let found = state.params.config.vocab;
+            if found != self.vocab {
+                let text =
+                    format!("{}: the teacher has {found} tokens, the student {}", path.display(), self.vocab);
+                return Err(text.into());
+            }
+            let copies = (0..self.copies)
+                .map(|_| Transformer::sharing(&state, &self.device, 1, self.models).map(Mutex::new))
+                .collect::<Result<Copies, _>>()?;
+            Ok((copies, 16 * self.copies * state.params.values.len()))
+        })
     }
 }

@@ -9,9 +9,12 @@ pub mod ridge;
 
 use super::sequence::{SequenceModel, SequenceProbeError};
 use crate::model::transformer::{Family, TokenBatch};
-use crate::rng::Stream;
+use crate::rng::{Purpose, Stream};
 use crate::task::pcfg::{Grammar, Sampler, Tokens, Tree};
 use ndarray::Array2;
+
+/// Stream of the sentences that probes are fitted to and tested on.
+pub const SENTENCES: Stream = Stream::new(Purpose::Probe, 2);
 
 /// What is to be told apart at each level.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::engine::device::Device;
 use crate::engine::transformer::{EngineError, Transformer};
 use crate::probe::SequenceProbeError;
 use crate::probe::ngram::{self, MaskedModel, NgramSummary, Positions};
-use crate::probe::nonterminal::{Examples, LevelAccuracy, ridge::ridge};
+use crate::probe::nonterminal::{Examples, LevelAccuracy, SENTENCES, ridge::ridge};
 use crate::probe::phases::{LossPoint, Phases, phases};
 use crate::rng::{Purpose, Stream};
 use crate::task::pcfg::bayes::Bayes;
@@ -211,7 +211,7 @@ pub fn nonterminals(
     let (_, path) = open_read_only(folder)?.require_checkpoints("run")?.pop().expect("there is one");
     let model = open(&path, device, threads)?;
     let layer = model.config().layers;
-    let stream = (seed, Stream::new(Purpose::Probe, 2));
+    let stream = (seed, SENTENCES);
     let collect = |first, count| Examples::collect(&model, &task.grammar, layer, stream, first, count);
     // The same bits whatever the number of threads.
     let _single = SingleThreaded::new();

@@ -2,6 +2,7 @@
 
 use super::group::{Engine, Lane};
 use super::member::{Evaluation, Member, Segment, Supervision, TrainError, View};
+use super::once::Once;
 use crate::checkpoint::CheckpointError;
 use crate::distill::target;
 use crate::distill::teacher::TeacherPool;
@@ -10,8 +11,7 @@ use crate::engine::cpu::{CpuOptions, Mlp};
 use crate::model::MlpParams;
 use crate::task::Samples;
 use rayon::prelude::*;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// The models of a group on the CPU.
 pub struct CpuMlps {
@@ -60,7 +60,7 @@ impl Engine for CpuMlps {
                 let batch = mine().next()?.training.batch;
                 let count = (longest - start) as usize * batch;
                 let samples = lane.task.samples(lane.seed, lane.stream, start * batch as u64, count);
-                Some(Chunk { start, teacher, samples, logits: Mutex::default() })
+                Some(Chunk { start, teacher, samples, logits: Once::default() })
             })
             .collect();
         // The checkpoints known to be needed first, with all threads on each; a schedule that switches inside the chunk asks
@@ -105,27 +105,18 @@ impl View<MlpParams> for CpuView<'_> {
     }
 }
 
-/// Logits of one checkpoint: empty until whoever holds the lock has computed them.
-type Slot = Arc<Mutex<Option<Arc<Vec<f32>>>>>;
-
 /// One lane's samples, and the logits of teacher checkpoints on them, each computed once.
 struct Chunk<'a> {
     start: u64,
     teacher: &'a TeacherPool,
     samples: Samples,
-    logits: Mutex<HashMap<usize, Slot>>,
+    /// By checkpoint.
+    logits: Once<usize, Vec<f32>>,
 }
 
 impl Chunk<'_> {
     fn logits(&self, checkpoint: usize) -> Result<Arc<Vec<f32>>, CheckpointError> {
-        let slot = self.logits.lock().expect("holders do not panic").entry(checkpoint).or_default().clone();
-        let mut slot = slot.lock().expect("holders do not panic");
-        if let Some(logits) = &*slot {
-            return Ok(logits.clone());
-        }
-        let logits = Arc::new(self.teacher.logits(checkpoint, &self.samples)?);
-        *slot = Some(logits.clone());
-        Ok(logits)
+        self.logits.get(checkpoint, || self.teacher.logits(checkpoint, &self.samples))
     }
 
     /// Trains `model` on a segment; returns the sum of the losses.

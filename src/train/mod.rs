@@ -6,6 +6,7 @@ pub mod group;
 pub mod member;
 pub mod mlp_cpu;
 pub mod mlp_gpu;
+mod once;
 pub mod rate;
 pub mod sequences;
 pub mod settings;

@@ -2,10 +2,12 @@
 
 use super::group::Engine;
 use super::member::{AnyError, Evaluation, Member, Segment, Supervision, TrainError, View};
+use super::once::Once;
 use super::settings::TransformerTraining;
 use crate::checkpoint::TransformerState;
 use crate::distill::target;
 use crate::distill::teacher::{TeacherCheckpoint, TransformerPool};
+use crate::engine::cpu::argmax;
 use crate::engine::device::Device;
 use crate::engine::gpu::transformer::TrainStep;
 use crate::engine::transformer::{StepOutcome, Transformer};
@@ -14,9 +16,8 @@ use crate::model::transformer::MicroBatch;
 use crate::task::pcfg::PredictionBatch;
 use crate::task::sequence::SequenceTask;
 use rayon::prelude::*;
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// What the members of one seed share.
 pub struct SequenceLane {
@@ -129,7 +130,7 @@ impl Engine for Sequences {
                 .collect::<Result<_, _>>()
                 .map_err(|e| TrainError::Model(e.into()))?;
             let vocab = lane.vocab;
-            chunks.push(Some(Chunk { start, teacher, batches, vocab, logits: Mutex::default() }));
+            chunks.push(Some(Chunk { start, teacher, batches, vocab, logits: Once::default() }));
         }
         // The checkpoints known to be needed first, with all threads on them; a schedule that switches inside the chunk asks for
         // its next one when it gets there.
@@ -189,15 +190,9 @@ pub fn evaluate(model: &Transformer, batches: &[PredictionBatch]) -> Result<Eval
     for batch in batches.iter().filter(|b| !b.reads.is_empty()) {
         let logits = model.logits(&batch.token_batch(), &batch.reads)?;
         for (row, &label) in logits.chunks_exact(vocab).zip(&batch.labels) {
-            let mut best = 0;
-            for (i, z) in row.iter().enumerate() {
-                if *z > row[best] {
-                    best = i;
-                }
-            }
-            let whole = !row.iter().any(|z| z.is_nan());
-            right += usize::from(whole && best == label as usize);
-            let peak = f64::from(row[best]);
+            let best = argmax(row);
+            right += usize::from(best == Some(label as usize));
+            let peak = best.map_or(f64::NAN, |best| f64::from(row[best]));
             let total: f64 = row.iter().map(|z| (f64::from(*z) - peak).exp()).sum();
             loss += total.ln() + peak - f64::from(row[label as usize]);
         }
@@ -206,16 +201,14 @@ pub fn evaluate(model: &Transformer, batches: &[PredictionBatch]) -> Result<Eval
     Ok(Evaluation { accuracy: right as f64 / reads as f64, loss: Some(loss / reads as f64) })
 }
 
-/// Logits of one checkpoint on one step's batch: empty until whoever holds the lock has computed them.
-type Slot = Arc<Mutex<Option<Arc<Vec<f32>>>>>;
-
 /// One lane's batches, and the logits of teacher checkpoints on them, each computed once.
 struct Chunk<'a> {
     start: u64,
     teacher: &'a TransformerPool,
     batches: Vec<PredictionBatch>,
     vocab: usize,
-    logits: Mutex<HashMap<(usize, usize), Slot>>,
+    /// By checkpoint and batch.
+    logits: Once<(usize, usize), Vec<f32>>,
 }
 
 impl Chunk<'_> {
@@ -226,17 +219,9 @@ impl Chunk<'_> {
     }
 
     fn logits(&self, checkpoint: usize, at: usize) -> Result<Arc<Vec<f32>>, TrainError> {
-        let key = (checkpoint, at);
-        let slot = self.logits.lock().expect("holders do not panic").entry(key).or_default().clone();
-        let mut slot = slot.lock().expect("holders do not panic");
-        if let Some(logits) = &*slot {
-            return Ok(logits.clone());
-        }
         let batch = &self.batches[at];
-        let logits = self.teacher.logits(checkpoint, &batch.token_batch(), &batch.reads);
-        let logits = Arc::new(logits.map_err(TrainError::Model)?);
-        *slot = Some(logits.clone());
-        Ok(logits)
+        let compute = || self.teacher.logits(checkpoint, &batch.token_batch(), &batch.reads);
+        self.logits.get((checkpoint, at), compute).map_err(TrainError::Model)
     }
 
     /// Trains a model on a segment; returns the sum over steps of batch x mean loss at the reads.

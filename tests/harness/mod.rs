@@ -109,6 +109,22 @@ impl Bench {
     }
 }
 
+/// Every adapter of this machine, as --device names it.
+pub fn adapters() -> Vec<String> {
+    let listing: Value = serde_json::from_slice(&curricle(&["devices", "--json"]).stdout).unwrap();
+    let devices: Vec<String> = listing["adapters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["backend_device"].as_str().unwrap().to_owned())
+        .collect();
+    let expected = std::env::var("CURRICLE_EXPECT_ADAPTERS").unwrap_or_default();
+    for backend in expected.split(',').map(str::trim).filter(|b| !b.is_empty()) {
+        assert!(devices.iter().any(|d| d.contains(backend)), "no {backend} adapter among {devices:?}");
+    }
+    devices
+}
+
 pub fn error(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

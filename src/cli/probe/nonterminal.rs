@@ -8,8 +8,7 @@ use crate::engine::device::{Device, DeviceChoice};
 use crate::probe::SequenceProbeError;
 use crate::probe::nonterminal::attention::AttentionProbe;
 use crate::probe::nonterminal::ridge::ridge;
-use crate::probe::nonterminal::{Examples, LevelAccuracy};
-use crate::rng::{Purpose, Stream};
+use crate::probe::nonterminal::{Examples, LevelAccuracy, SENTENCES};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -103,7 +102,7 @@ pub fn run(args: &NonterminalArgs) -> Result<()> {
 fn run_here(args: &NonterminalArgs, device: &Device, threads: usize) -> Result<()> {
     let sources = models::resolve(&args.paths)?;
     let (named, grammar) = args.grammar.of(&sources)?;
-    let stream = (args.seed, Stream::new(Purpose::Probe, 2));
+    let stream = (args.seed, SENTENCES);
     let mut rows: Vec<(String, Option<u64>, usize, Vec<LevelAccuracy>)> = Vec::new();
     // The same bits whatever the number of threads.
     let _single = SingleThreaded::new();

@@ -137,7 +137,7 @@ impl Mlp {
 }
 
 /// Index of the largest number, the first of equals; `None` if there is a NaN.
-fn argmax(row: &[f32]) -> Option<usize> {
+pub(crate) fn argmax(row: &[f32]) -> Option<usize> {
     let mut best = 0;
     for (i, v) in row.iter().enumerate() {
         if v.is_nan() {
