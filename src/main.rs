@@ -1,5 +1,5 @@
 //! The `curricle` command.
 
 fn main() -> std::process::ExitCode {
-    curricle::cli::main()
+    curricle_cli::main()
 }

@@ -1,7 +1,7 @@
 //! Checkpoint files: round trips, PyTorch's files, damage of every kind.
 
-use curricle::checkpoint::tensors::{TensorRef, write_safetensors};
-use curricle::checkpoint::{self, CheckpointError, Format, Metadata};
+use curricle::files::tensors::{TensorRef, write_safetensors};
+use curricle::files::{self, CheckpointError, Format, Metadata};
 use curricle::model::mlp::{MlpInit, MlpParams, MlpShape};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn raw(path: &Path, length: u64, header: &str, data: usize) {
 
 /// The error's message, which must name the file and hold every part.
 fn refused(path: &Path, parts: &[&str]) -> CheckpointError {
-    let error = checkpoint::load(path).expect_err(&format!("{} was accepted", path.display()));
+    let error = files::load(path).expect_err(&format!("{} was accepted", path.display()));
     let message = error.to_string();
     for part in parts.iter().chain([&path.to_str().unwrap()]) {
         assert!(message.contains(part), "{part:?} is not in: {message}");
@@ -70,13 +70,13 @@ fn saved_and_loaded_is_the_same_and_the_same_bytes() {
         seed: Some(u64::MAX),
         other: [("curricle.task".to_string(), "k=4\nd=9 é".to_string())].into(),
     };
-    checkpoint::save(&path, &model, &metadata).unwrap();
+    files::save(&path, &model, &metadata).unwrap();
     let first = fs::read(&path).unwrap();
-    let loaded = checkpoint::load(&path).unwrap();
+    let loaded = files::load(&path).unwrap();
     assert_eq!(bits(&loaded.params), bits(&model));
     assert_eq!(loaded.format, Format::Safetensors);
     assert_eq!(loaded.metadata.other["curricle.version"], env!("CARGO_PKG_VERSION"));
-    checkpoint::save(&path, &loaded.params, &loaded.metadata).unwrap();
+    files::save(&path, &loaded.params, &loaded.metadata).unwrap();
     assert_eq!(fs::read(&path).unwrap(), first, "saving again changed the file");
     let mut loaded = loaded.metadata;
     loaded.other.remove("curricle.version");
@@ -101,8 +101,8 @@ fn a_transposed_array_is_saved_in_the_right_order() {
     let column_major = values.t().as_standard_layout().into_owned().reversed_axes();
     assert!(!column_major.is_standard_layout());
     model.layers[0].weight = column_major;
-    checkpoint::save(&path, &model, &Metadata::default()).unwrap();
-    assert_eq!(checkpoint::load(&path).unwrap().params.layers[0].weight, values);
+    files::save(&path, &model, &Metadata::default()).unwrap();
+    assert_eq!(files::load(&path).unwrap().params.layers[0].weight, values);
 }
 
 fn matrix(value: &Value) -> Vec<Vec<f32>> {
@@ -121,7 +121,7 @@ fn pytorch_files_give_pytorchs_numbers() {
     let files = goldens["files"].as_object().unwrap();
     assert!(files.len() >= 12);
     for (name, variant) in files {
-        let loaded = checkpoint::load(&golden(name)).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = files::load(&golden(name)).unwrap_or_else(|e| panic!("{e}"));
         let expected = &goldens["variants"][variant.as_str().unwrap()];
         for (l, layer) in loaded.params.layers.iter().enumerate() {
             let weight = matrix(&expected["parameters"][format!("{}.weight", 2 * l)]).concat();
@@ -150,7 +150,7 @@ fn pytorch_files_give_pytorchs_numbers() {
         assert_eq!(loaded.format == Format::Safetensors, name.ends_with(".safetensors"), "{name}");
     }
     // Foreign metadata is kept.
-    let python = checkpoint::load(&golden("python.safetensors")).unwrap();
+    let python = files::load(&golden("python.safetensors")).unwrap();
     assert_eq!(python.metadata.other["note"], "from Python");
 }
 
@@ -159,8 +159,8 @@ fn the_content_decides_not_the_extension() {
     let folder = tempfile::tempdir().unwrap();
     for (from, to) in [("plain.pt", "a.safetensors"), ("python.safetensors", "b.pt"), ("legacy.pth", "c")] {
         fs::copy(golden(from), folder.path().join(to)).unwrap();
-        let renamed = checkpoint::load(&folder.path().join(to)).unwrap();
-        assert_eq!(renamed.params, checkpoint::load(&golden(from)).unwrap().params);
+        let renamed = files::load(&folder.path().join(to)).unwrap();
+        assert_eq!(renamed.params, files::load(&golden(from)).unwrap().params);
     }
 }
 
@@ -180,7 +180,7 @@ fn names_are_understood_or_refused() {
     ];
     for (tensors, shape) in accepted {
         zeros(&path, tensors);
-        let loaded = checkpoint::load(&path).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = files::load(&path).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(loaded.params.shape().to_string(), *shape);
     }
     let refusals: &[(Named<'_>, &[&str])] = &[
@@ -316,10 +316,10 @@ fn an_unreadable_file_is_an_error() {
     if fs::read(&path).is_err() {
         refused(&path, &["cannot read", "ermission"]);
     } else {
-        checkpoint::load(&path).unwrap();
+        files::load(&path).unwrap();
     }
     // A regular file whose reading fails for everybody (an address that is never mapped).
-    let error = checkpoint::load(Path::new("/proc/self/mem")).unwrap_err();
+    let error = files::load(Path::new("/proc/self/mem")).unwrap_err();
     assert!(matches!(error, CheckpointError::NotAFile { .. } | CheckpointError::Read { .. }), "{error}");
 }
 
@@ -328,11 +328,11 @@ fn values_that_are_not_finite_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.safetensors");
     let model = params(3, &[4], 2);
-    checkpoint::save(&path, &model, &Metadata::default()).unwrap();
+    files::save(&path, &model, &Metadata::default()).unwrap();
     let good = fs::read(&path).unwrap();
     let mut bad = model.clone();
     bad.layers[0].weight[[2, 1]] = f32::NAN;
-    let error = checkpoint::save(&path, &bad, &Metadata::default()).unwrap_err().to_string();
+    let error = files::save(&path, &bad, &Metadata::default()).unwrap_err().to_string();
     assert!(error.contains("0.weight") && error.contains("[2, 1]"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), good, "a refused save changed the file");
     // The last value of the file is the last of 2.bias.
@@ -347,9 +347,9 @@ fn values_that_are_not_finite_are_named() {
 fn another_shape_is_explained() {
     let model = params(10, &[7], 2);
     let path = Path::new("teacher.safetensors");
-    checkpoint::expect_shape(&model, path, 10, 2, Some(&[7])).unwrap();
+    files::expect_shape(&model, path, 10, 2, Some(&[7])).unwrap();
     let message = |d, classes, hidden: Option<&[usize]>| {
-        checkpoint::expect_shape(&model, path, d, classes, hidden).unwrap_err().to_string()
+        files::expect_shape(&model, path, d, classes, hidden).unwrap_err().to_string()
     };
     assert!(message(12, 2, None).contains("teacher.safetensors has 10 inputs, but the task has d = 12"));
     assert!(message(10, 4, None).contains("2 logits, but the task has 4 labels"));
@@ -379,7 +379,7 @@ fn metadata_that_contradicts_the_tensors_is_refused() {
 fn a_failed_save_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let model = params(3, &[4], 2);
-    let save = |path: &Path| checkpoint::save(path, &model, &Metadata::default()).unwrap_err().to_string();
+    let save = |path: &Path| files::save(path, &model, &Metadata::default()).unwrap_err().to_string();
     let file = folder.path().join("file");
     fs::write(&file, "old").unwrap();
     assert!(save(&file.join("a.safetensors")).contains("file/a.safetensors"));
@@ -408,8 +408,8 @@ proptest! {
                 *value = if drawn.is_finite() { drawn } else { 0.0 };
             }
         }
-        checkpoint::save(&path, &model, &Metadata { step: Some(step), ..Metadata::default() }).unwrap();
-        let loaded = checkpoint::load(&path).unwrap();
+        files::save(&path, &model, &Metadata { step: Some(step), ..Metadata::default() }).unwrap();
+        let loaded = files::load(&path).unwrap();
         prop_assert_eq!(bits(&loaded.params), bits(&model));
         prop_assert_eq!(loaded.metadata.step, Some(step));
     }
@@ -435,7 +435,7 @@ fn load_any(bytes: &[u8]) -> Option<MlpParams> {
     for name in ["a.pt", "a.safetensors"] {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
-        match checkpoint::load(&path) {
+        match files::load(&path) {
             Ok(loaded) => {
                 assert_eq!(loaded.params.first_non_finite(), None);
                 accepted = Some(loaded.params);
@@ -473,7 +473,7 @@ proptest! {
         let accepted = load_any(&bytes);
         // A zip has checksums: what is accepted must be the right numbers.
         if name.ends_with(".pt") && let Some(params) = accepted {
-            prop_assert_eq!(params, checkpoint::load(&golden(name)).unwrap().params);
+            prop_assert_eq!(params, files::load(&golden(name)).unwrap().params);
         }
     }
 }
@@ -483,13 +483,13 @@ proptest! {
 fn every_truncation_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let ours = folder.path().join("ours.safetensors");
-    checkpoint::save(&ours, &params(3, &[4], 2), &Metadata::default()).unwrap();
+    files::save(&ours, &params(3, &[4], 2), &Metadata::default()).unwrap();
     let path = folder.path().join("cut");
     for file in [ours, golden("legacy.pth"), golden("layers_legacy.pth")] {
         let bytes = fs::read(&file).unwrap();
         for length in 0..bytes.len() {
             fs::write(&path, &bytes[..length]).unwrap();
-            assert!(checkpoint::load(&path).is_err(), "{}: {length} of {}", file.display(), bytes.len());
+            assert!(files::load(&path).is_err(), "{}: {length} of {}", file.display(), bytes.len());
         }
     }
 }

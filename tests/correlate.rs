@@ -1,12 +1,13 @@
 //! The correlation probe against slow computations and known functions, and the `correlate` command.
 
-use curricle::checkpoint::{self, Metadata};
-use curricle::engine::cpu::{CpuOptions, Mlp};
+use curricle::cpu::{CpuOptions, Mlp};
+use curricle::files::{self, Metadata};
 use curricle::model::transformer::{TransformerConfig, TransformerParams};
+use curricle::model::{FromFn, LogitModel};
 use curricle::model::{Layer, MlpInit, MlpParams, MlpShape};
 use curricle::probe::{
-    CheckpointCorrelations, Correlations, Evaluation, FromFn, KnownSupport, LogitModel, Monomials,
-    ProbeError, Request, Sampling, Statistic, correlations, timeline, timeline_of,
+    CheckpointCorrelations, Correlations, Evaluation, KnownSupport, Monomials, ProbeError, Request, Sampling,
+    Statistic, correlations, timeline, timeline_of,
 };
 use curricle::rng::{Purpose, Stream};
 use curricle::task::boolean::Support;
@@ -549,7 +550,7 @@ fn layers_of_a_transformer_are_probed_one_by_one() {
     let (gpt2, csv, net) = (path("gpt2.safetensors"), path("out.csv"), path("net.safetensors"));
     let config = TransformerConfig { init_std: 0.5, ..TransformerConfig::gpt2(2, 6, 8, 2, 2) };
     let metadata = Metadata { step: Some(7), ..Metadata::default() };
-    checkpoint::transformer::save(Path::new(&gpt2), &TransformerParams::new(config, 3).unwrap(), &metadata)
+    files::transformer::save(Path::new(&gpt2), &TransformerParams::new(config, 3).unwrap(), &metadata)
         .unwrap();
     save(Path::new(&net), &mlp(6, &[4], 2, 1.0), None);
 

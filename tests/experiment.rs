@@ -127,7 +127,7 @@ fn students_can_follow_another_runs_folder_or_files() {
         assert_code(&bench.run(name, &[]), 0);
         // The same student as in the experiment that trained the teacher.
         let end = "two/seed-3/checkpoints/step-000000000800.safetensors";
-        let read = |root: &str| curricle::checkpoint::load(&bench.out(root).join(end)).unwrap().params;
+        let read = |root: &str| curricle::files::load(&bench.out(root).join(end)).unwrap().params;
         assert!(read("runs/tiny") == read(&format!("{name}/follow")), "{name}");
     }
     let empty = bench.out("runs/tiny/empty/seed-3");

@@ -79,7 +79,7 @@ fn both_engines_agree_and_a_run_may_change_engines() {
         }
         for run in ["teacher", "ce", "progressive", "two", "saturation"] {
             let file = format!("tiny/{run}/seed-3/checkpoints/step-000000000100.safetensors");
-            let load = |out: &str| curricle::checkpoint::load(&bench.out(out).join(&file)).unwrap().params;
+            let load = |out: &str| curricle::files::load(&bench.out(out).join(&file)).unwrap().params;
             let (cpu, gpu) = (load("cpu"), load("gpu"));
             for (a, b) in cpu.layers.iter().zip(&gpu.layers) {
                 let off = (&a.weight - &b.weight).iter().fold(0.0f32, |m, v| m.max(v.abs()));

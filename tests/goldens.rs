@@ -2,9 +2,9 @@
 //!
 //! The golden file is made by tests/goldens/make_goldens.py; its "rebuild" field says how.
 
-use curricle::engine::Steps;
-use curricle::engine::cpu::{CpuOptions, Mlp};
+use curricle::cpu::{CpuOptions, Mlp};
 use curricle::model::{Layer, Loss, MlpParams};
+use curricle::optim::Steps;
 use curricle::task::Samples;
 use curricle::task::boolean::words;
 use ndarray::{Array1, Array2};

@@ -10,15 +10,15 @@
 mod adapters;
 
 use adapters::everywhere;
+use curricle::cpu::{CpuOptions, Mlp, PlainMlp};
 use curricle::distill::target;
-use curricle::engine::cpu::{CpuOptions, Mlp, PlainMlp};
-use curricle::engine::gpu::sample::{SharedContext, raw_bits};
-use curricle::engine::gpu::{
+use curricle::gpu::sample::{SharedContext, raw_bits};
+use curricle::gpu::{
     CheckpointCache, GpuError, GpuGroup, GpuMlp, GpuPath, GpuSamples, GpuTargets, MemberSteps, Output,
     ShaderChecks, TargetSpec, correlations,
 };
-use curricle::engine::{Steps, StepsResult};
 use curricle::model::{Loss, MlpInit, MlpParams, MlpShape};
+use curricle::optim::{Steps, StepsResult};
 use curricle::rng::{self, Purpose, Stream};
 use curricle::task::boolean::Support;
 use curricle::task::{BooleanTask, Samples};

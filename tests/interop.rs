@@ -1,7 +1,7 @@
 //! The Rust half of tests/interop.py, which runs it and says what for.
 
-use curricle::checkpoint::{Metadata, transformer};
-use curricle::engine::cpu::{Transformer, TransformerOptions};
+use curricle::cpu::{Transformer, TransformerOptions};
+use curricle::files::{Metadata, transformer};
 use curricle::model::transformer::{TokenBatch, TransformerConfig, TransformerParams};
 use serde_json::{Value, json};
 use std::path::Path;

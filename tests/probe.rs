@@ -1,7 +1,8 @@
 //! `curricle probe` on a model that Python made (goldens/make_ngram.py).
 
-use curricle::checkpoint::{Metadata, TransformerState, transformer};
-use curricle::run::folder::RunFolder;
+use curricle::files::{Metadata, transformer};
+use curricle::lab::run::folder::RunFolder;
+use curricle::model::TransformerState;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

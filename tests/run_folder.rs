@@ -1,9 +1,10 @@
 //! Run folders: locks, metrics, resuming, and being killed at any moment.
 
-use curricle::checkpoint::{self, Metadata, TransformerState};
+use curricle::files::{self, Metadata};
+use curricle::lab::run::folder::{self, RunFolder, RunFolderError};
+use curricle::model::TransformerState;
 use curricle::model::mlp::{MlpInit, MlpParams, MlpShape};
 use curricle::model::transformer::{TransformerConfig, TransformerParams};
-use curricle::run::folder::{self, RunFolder, RunFolderError};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -280,7 +281,7 @@ fn killed_at_any_moment_it_opens_to_a_consistent_state() {
         let checkpoints = run.checkpoints().unwrap();
         for (i, (step, path)) in checkpoints.iter().enumerate() {
             assert_eq!(*step, 3 * (i as u64 + 1));
-            assert_eq!(checkpoint::load(path).unwrap().params, params(*step as f32));
+            assert_eq!(files::load(path).unwrap().params, params(*step as f32));
         }
         assert!(checkpoints.len() as u64 >= resumed / 3, "a checkpoint was lost");
         for folder in [run.path().to_path_buf(), run.path().join("checkpoints")] {

@@ -136,7 +136,7 @@ fn grammars_are_learned_measured_and_reported() {
         ["--device", "cpu", "--set", "teacher.accumulate=3", "--set", "arms={}", "--set", "claims={}"];
     assert_code(&trial.run("parts", &parts), 0);
     let last = "teacher/seed-1/checkpoints/step-000000000040.safetensors";
-    let load = |path: PathBuf| curricle::checkpoint::transformer::load(&path).unwrap().params.values;
+    let load = |path: PathBuf| curricle::files::transformer::load(&path).unwrap().params.values;
     let (whole, parts) = (load(root.join(last)), load(trial.out("parts/tiny").join(last)));
     let off = whole.iter().zip(&parts).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(off < 5e-3, "accumulation changes parameters by {off}");
@@ -169,10 +169,7 @@ fn gpus_train_the_same_transformers() {
             for run in ["teacher", "ce"] {
                 let file = format!("tiny/{run}/seed-1/checkpoints/step-000000000020.safetensors");
                 let load = |out: &str| {
-                    curricle::checkpoint::transformer::load(&trial.out(out).join(&file))
-                        .unwrap()
-                        .params
-                        .values
+                    curricle::files::transformer::load(&trial.out(out).join(&file)).unwrap().params.values
                 };
                 let (cpu, gpu) = (load("cpu"), load(&out));
                 let off = cpu.iter().zip(&gpu).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));

@@ -1,11 +1,11 @@
 //! `curricle import` and `curricle export`, as library calls.
 
 use clap::{Parser, Subcommand};
-use curricle::checkpoint::{self, Metadata, transformer};
 use curricle::cli::transfer::{self, ExportArgs, ImportArgs};
+use curricle::files::{self, Metadata, transformer};
+use curricle::lab::run::folder::RunFolder;
 use curricle::model::mlp::{MlpInit, MlpParams, MlpShape};
 use curricle::model::transformer::{TransformerConfig, TransformerParams};
-use curricle::run::folder::RunFolder;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ fn import_writes_our_safetensors() {
     let nested = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/nested.pt");
     let out = folder.path().join("out.safetensors");
     curricle(&["import", text(&nested), "-o", text(&out), "--json"]).unwrap();
-    let (ours, theirs) = (checkpoint::load(&out).unwrap(), checkpoint::load(&nested).unwrap());
+    let (ours, theirs) = (files::load(&out).unwrap(), files::load(&nested).unwrap());
     assert_eq!(ours.params, theirs.params);
     assert_eq!(ours.metadata.step, Some(1200));
     assert_eq!(ours.metadata.other["curricle.imported_from"], "nested.pt");
@@ -80,9 +80,9 @@ fn export_picks_a_checkpoint() {
         curricle(&[&["export", text(&path), "--format", "safetensors", "-o", text(&out)], more].concat())
     };
     export(&["--json"]).unwrap();
-    assert_eq!(checkpoint::load(&out).unwrap().metadata.step, Some(20));
+    assert_eq!(files::load(&out).unwrap().metadata.step, Some(20));
     export(&["--step", "10"]).unwrap();
-    assert_eq!(checkpoint::load(&out).unwrap().metadata.step, Some(10));
+    assert_eq!(files::load(&out).unwrap().metadata.step, Some(10));
     assert!(format!("{:#}", export(&["--step", "11"]).unwrap_err()).contains("the last is 20"));
     let arm = path.parent().unwrap();
     assert!(failure(&["export", text(arm), "--format", "csv", "-o", "x"]).contains("seed-0"));

@@ -3,12 +3,12 @@
 //!
 //! The golden files are made by tests/goldens/make_transformer.py; their "rebuild" field says how.
 
-use curricle::checkpoint::tensors::TensorFile;
-use curricle::engine::cpu::{PlainTransformer, Transformer, TransformerOptions};
-use curricle::engine::transformer::AdamSettings;
+use curricle::cpu::{PlainTransformer, Transformer, TransformerOptions};
+use curricle::files::tensors::TensorFile;
 use curricle::model::transformer::{
     Dropout, MicroBatch, TokenBatch, TransformerConfig, TransformerParams, check_micro_batch,
 };
+use curricle::optim::AdamSettings;
 use curricle::rng::{self, Purpose, Stream};
 use serde_json::Value;
 use std::ops::Range;

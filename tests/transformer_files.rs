@@ -1,7 +1,7 @@
 //! Transformer checkpoints: single files, Hugging Face folders, and everything that can be wrong with them.
 
-use curricle::checkpoint::tensors::{TensorFile, TensorRef, write_safetensors};
-use curricle::checkpoint::{Metadata, transformer};
+use curricle::files::tensors::{TensorFile, TensorRef, write_safetensors};
+use curricle::files::{Metadata, transformer};
 use curricle::model::transformer::{Dropout, TransformerConfig, TransformerParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,14 +1,14 @@
 //! `curricle bench`: how fast the engine is, how fast it could be, and how fast PyTorch is beside it.
 
-use crate::engine::Steps;
-use crate::engine::cpu::{BlockedMlp, CpuOptions, Isa, Mlp, Peaks};
-use crate::model::loss::Loss;
-use crate::model::mlp::{MlpInit, MlpParams, MlpShape};
-use crate::rng::{Purpose, Stream};
-use crate::task::boolean::{BooleanTask, Samples, Support};
-use crate::task::pcfg::sample::throughput;
-use crate::task::pcfg::{Grammar, NAMES};
 use anyhow::Context;
+use curricle_core::model::loss::Loss;
+use curricle_core::model::mlp::{MlpInit, MlpParams, MlpShape};
+use curricle_core::optim::Steps;
+use curricle_core::rng::{Purpose, Stream};
+use curricle_core::task::boolean::{BooleanTask, Samples, Support};
+use curricle_core::task::pcfg::sample::throughput;
+use curricle_core::task::pcfg::{Grammar, NAMES};
+use curricle_cpu::{BlockedMlp, CpuOptions, Isa, Mlp, Peaks};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -164,7 +164,7 @@ fn pcfg(options: &PcfgBench) -> anyhow::Result<()> {
     for name in NAMES {
         let grammar = Grammar::builtin(name)?;
         let rounds = (0..5).map(|_| throughput(&grammar, options.sentences));
-        let rate = crate::run::gather::median(rounds);
+        let rate = curricle_lab::run::gather::median(rounds);
         text += &format!("{name}: {:.1} million tokens/s on one core\n", rate / 1e6);
         rates.insert(name.to_owned(), rate.into());
     }

@@ -1,26 +1,26 @@
 //! `curricle bench --all-devices`: the GPU engine's speed and agreement on every adapter, as a file one can send.
 
 use super::bench::run_pytorch;
-use crate::distill::target;
-use crate::engine::Steps;
-use crate::engine::cpu::{CpuOptions, Mlp};
-use crate::engine::device::{DeviceChoice, ResolvedDevice};
-use crate::engine::gpu::floor::{Floor, floor};
-use crate::engine::gpu::sample::SharedContext;
-use crate::engine::gpu::self_test::{distance, flat};
-use crate::engine::gpu::transformer::speed::{Peak, SpeedCase, StepSpeed, peak, speed};
-use crate::engine::gpu::{
+use anyhow::Context;
+use curricle_core::distill::target;
+use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
+use curricle_core::optim::Steps;
+use curricle_core::rng::{Purpose, Stream};
+use curricle_core::task::boolean::Support;
+use curricle_core::task::{BooleanTask, Samples};
+use curricle_cpu::{CpuOptions, Mlp};
+use curricle_gpu::floor::{Floor, floor};
+use curricle_gpu::sample::SharedContext;
+use curricle_gpu::self_test::{distance, flat};
+use curricle_gpu::transformer::speed::{Peak, SpeedCase, StepSpeed, peak, speed};
+use curricle_gpu::{
     GpuContext, GpuError, GpuGroup, GpuMlp, GpuOptions, GpuSamples, GpuTargets, MemberSteps, Output,
     adapters, correlations,
 };
-use crate::model::{Loss, MlpInit, MlpParams, MlpShape};
-use crate::report::plot::{Axis, Color, Figure, Mark, Panel, Series, Shape};
-use crate::rng::{Purpose, Stream};
-use crate::run::folder::write_json;
-use crate::run::gather::median;
-use crate::task::boolean::Support;
-use crate::task::{BooleanTask, Samples};
-use anyhow::Context;
+use curricle_lab::device::{DeviceChoice, ResolvedDevice};
+use curricle_lab::run::folder::write_json;
+use curricle_lab::run::gather::median;
+use curricle_report::plot::{Axis, Color, Figure, Mark, Panel, Series, Shape};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

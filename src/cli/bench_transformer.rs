@@ -1,10 +1,10 @@
 //! `curricle bench transformer`: training steps of the CPU engine, their floor, and PyTorch's beside them.
 
-use crate::engine::cpu::{Operations, Transformer, TransformerOptions};
-use crate::engine::transformer::AdamSettings;
-use crate::model::transformer::{Dropout, Family, TokenBatch, TransformerConfig, TransformerParams};
-use crate::rng::{self, Purpose, Stream};
 use anyhow::Context;
+use curricle_core::model::transformer::{Dropout, Family, TokenBatch, TransformerConfig, TransformerParams};
+use curricle_core::optim::AdamSettings;
+use curricle_core::rng::{self, Purpose, Stream};
+use curricle_cpu::{Operations, Transformer, TransformerOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

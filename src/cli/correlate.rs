@@ -7,15 +7,16 @@ mod progress;
 pub(super) mod sources;
 
 use super::Usage;
-use crate::engine::device::{Device, DeviceChoice};
-use crate::probe::model::ParityTransformer;
-use crate::probe::{
-    CheckpointCorrelations, KnownSupport, LogitModel, MAX_DEGREE, MAX_MONOMIALS, Monomials, ProbeError,
-    ReadoutFit, Request, Sampling, Statistic, Timeline, correlations, monomials, timeline,
-};
-use crate::task::BooleanTask;
 use anyhow::Result;
 use arguments::{Degrees, LayerList, SupportList};
+use curricle_core::model::LogitModel;
+use curricle_core::task::BooleanTask;
+use curricle_lab::device::{Device, DeviceChoice};
+use curricle_probe::ParityTransformer;
+use curricle_probe::{
+    CheckpointCorrelations, KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomials, ProbeError, ReadoutFit,
+    Request, Sampling, Statistic, Timeline, correlations, monomials, timeline,
+};
 use progress::Progress;
 use sources::{Run, Source, SpecTask};
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ pub struct CorrelateArgs {
     pub random: usize,
     /// What is correlated: the probability of a class, its log-odds (for two classes the logit margin), or whether it is
     /// the prediction [default: probability; margin, and nothing else, with --layers]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = arguments::statistic())]
     pub statistic: Option<Statistic>,
     /// The class
     #[arg(long, value_name = "C", default_value_t = 1)]

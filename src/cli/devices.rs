@@ -1,9 +1,10 @@
 //! `curricle devices`: the GPUs of this machine.
 
-use crate::engine::device::{DeviceChoice, ResolvedDevice};
-use crate::engine::gpu::floor::{Floor, floor};
-use crate::engine::gpu::self_test::{KernelReport, self_test};
-use crate::engine::gpu::{AdapterEntry, GpuContext, GpuOptions, ShaderChecks, adapters};
+use curricle_gpu::floor::{Floor, floor};
+use curricle_gpu::self_test::{KernelReport, self_test};
+use curricle_gpu::{AdapterEntry, GpuContext, GpuOptions, ShaderChecks, adapters};
+use curricle_lab::device::{DeviceChoice, ResolvedDevice};
+use curricle_lab::oracle::CpuOracle;
 use std::sync::Arc;
 
 /// Lists every graphics adapter of every backend, with its driver and limits.
@@ -130,7 +131,7 @@ fn tested(entry: &AdapterEntry, checks: ShaderChecks) -> SelfTest {
     match GpuContext::open(entry, GpuOptions { checks }) {
         Ok(context) => {
             let context = Arc::new(context);
-            let kernels = self_test(&context);
+            let kernels = self_test(&context, &CpuOracle);
             let floor = floor(&context);
             let error = floor.as_ref().err().map(ToString::to_string);
             let passed = error.is_none() && kernels.iter().all(|k| k.passed);

@@ -5,9 +5,9 @@ mod sentences;
 mod statistics;
 
 use super::Usage;
-use crate::run::task::load_grammar;
-use crate::task::pcfg::Grammar;
 use anyhow::Result;
+use curricle_core::task::pcfg::Grammar;
+use curricle_lab::run::task::load_grammar;
 
 /// Sentences of a probabilistic context-free grammar: samples, trees, exact statistics, parses, and the best that masked
 /// prediction can do.

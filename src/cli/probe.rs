@@ -5,8 +5,8 @@ mod ngram;
 mod nonterminal;
 
 use super::Usage;
-use crate::probe::SequenceProbeError;
 use anyhow::Result;
+use curricle_probe::SequenceProbeError;
 
 /// What GPT-2 and BERT checkpoints on grammars predict from, and what can be read off their hidden states.
 #[derive(Debug, Clone, clap::Args)]

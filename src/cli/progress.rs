@@ -1,8 +1,8 @@
 //! Progress of an experiment: bars on a terminal, a line every few seconds otherwise.
 
-use crate::run::experiment::Observer;
-use crate::run::gather::Status;
-use crate::train::member::Metric;
+use curricle_lab::run::experiment::Observer;
+use curricle_lab::run::gather::Status;
+use curricle_lab::train::member::Metric;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::HashMap;
 use std::io::IsTerminal;

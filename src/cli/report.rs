@@ -1,8 +1,9 @@
 //! `curricle report`: draws the report of a finished run again from its data.
 
-use crate::report::{self, ReportPaths};
 use anyhow::{Context, bail};
 use clap::Args;
+use curricle_report as report;
+use curricle_report::ReportPaths;
 use std::path::{Path, PathBuf};
 
 /// Draw the report again from the data of a run.

@@ -2,16 +2,16 @@
 
 use super::progress::Progress;
 use super::{ClaimFailed, Usage};
-use crate::engine::device::DeviceChoice;
-use crate::report;
-use crate::run::claims::{Claim, Verdict, judge};
-use crate::run::experiment::{Existing, Options, Results, RunError, run as run_experiment};
-use crate::run::folder::write_json;
-use crate::run::gather::Status;
-use crate::run::plan::Plan;
-use crate::run::report_data::{Context, report_data};
-use crate::run::spec::SpecFile;
 use anyhow::{Context as _, Result};
+use curricle_lab::device::DeviceChoice;
+use curricle_lab::run::claims::{Claim, Verdict, judge};
+use curricle_lab::run::experiment::{Existing, Options, Results, RunError, run as run_experiment};
+use curricle_lab::run::folder::write_json;
+use curricle_lab::run::gather::Status;
+use curricle_lab::run::plan::Plan;
+use curricle_lab::run::report_data::{Context, report_data};
+use curricle_lab::run::spec::SpecFile;
+use curricle_report as report;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -202,7 +202,7 @@ fn finish(
 }
 
 fn arms<'a>(plan: &Plan, results: &'a Results) -> Vec<ArmSummary<'a>> {
-    let summary = |run: &'a crate::run::gather::RunRecord| ArmSummary {
+    let summary = |run: &'a curricle_lab::run::gather::RunRecord| ArmSummary {
         name: &run.name,
         seed: run.seed,
         status: run.status,
@@ -230,11 +230,11 @@ fn table(plan: &Plan, results: &Results, claims: &[Claim]) -> String {
     out += "\n";
     for name in names {
         let runs: Vec<_> = results.runs.iter().filter(|r| r.name == name).collect();
-        let accuracy = crate::run::gather::median(runs.iter().filter_map(|r| r.final_accuracy));
+        let accuracy = curricle_lab::run::gather::median(runs.iter().filter_map(|r| r.final_accuracy));
         out += &format!("{name:width$}  {:5}  {:>22.1}%", runs.len(), 100.0 * accuracy);
         for level in &plan.evaluation.levels {
             let reached = runs.iter().filter(|r| r.first_reaching(*level).is_some()).count();
-            let median = crate::run::gather::median(
+            let median = curricle_lab::run::gather::median(
                 runs.iter().map(|r| r.first_reaching(*level).map_or(f64::INFINITY, |s| s as f64)),
             );
             let text = if median.is_finite() { format!("{median:.0}") } else { "not reached".to_owned() };

@@ -127,6 +127,6 @@ fn count_or_dash(samples: Option<f64>) -> String {
 /// Device in words, as other commands write it.
 fn device() -> String {
     let threads = rayon::current_num_threads();
-    let isa = crate::engine::cpu::Isa::detect().name();
+    let isa = curricle_cpu::Isa::detect().name();
     format!("cpu ({isa}, {threads} thread{})", if threads == 1 { "" } else { "s" })
 }

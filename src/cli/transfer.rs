@@ -1,9 +1,10 @@
 //! `curricle import` and `curricle export`: checkpoints and metrics from and to other programs.
 
-use crate::checkpoint::{self, Checkpoint, Format, transformer};
-use crate::run::folder::{self, RunView};
-use crate::run::tensorboard::EventWriter;
 use anyhow::{Context, Result, bail};
+use curricle_files as files;
+use curricle_files::{Checkpoint, Format, transformer};
+use curricle_lab::run::folder::{self, RunView};
+use curricle_lab::run::tensorboard::EventWriter;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io::{self, Write};
@@ -76,7 +77,7 @@ pub fn import(args: &ImportArgs) -> Result<()> {
     if transformer::is_transformer(&args.file) {
         return import_transformer(args);
     }
-    let checkpoint = checkpoint::load(&args.file)?;
+    let checkpoint = files::load(&args.file)?;
     let shape = write_checkpoint(&checkpoint, &args.file, &args.output)?;
     let Checkpoint { params, metadata, format } = &checkpoint;
     let notes = metadata.other.get("curricle.notes");
@@ -147,7 +148,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
             eprintln!("{}: {} written to {}", file.display(), read.params.config, args.output.display());
             return print_json(args.json, &report);
         }
-        let checkpoint = checkpoint::load(&file)?;
+        let checkpoint = files::load(&file)?;
         report["shape"] = write_checkpoint(&checkpoint, &file, &args.output)?;
         report["step"] = json!(checkpoint.metadata.step);
         eprintln!("{}: {} written to {}", file.display(), checkpoint.params.shape(), args.output.display());
@@ -218,7 +219,7 @@ fn write_checkpoint(checkpoint: &Checkpoint, from: &Path, to: &Path) -> Result<V
     {
         metadata.other.insert("curricle.imported_from".into(), name.to_string_lossy().into_owned());
     }
-    checkpoint::save(to, &checkpoint.params, &metadata)?;
+    files::save(to, &checkpoint.params, &metadata)?;
     Ok(json!(checkpoint.params.shape()))
 }
 
@@ -284,7 +285,7 @@ fn write_events(run: &RunView, records: &[Map<String, Value>], output: &Path) ->
     }
     let path = output.join("events.out.tfevents.0000000000.curricle");
     let bytes = events.into_inner();
-    checkpoint::atomic::write(&path, |writer| writer.write_all(&bytes))
+    files::atomic::write(&path, |writer| writer.write_all(&bytes))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

@@ -3,10 +3,11 @@
 use super::monomials::{Monomial, Monomials};
 use super::planes::Planes;
 use super::statistic::argmax;
-use super::{LogitModel, ProbeError, Statistic};
-use crate::rng::{Purpose, Stream};
-use crate::task::{BooleanTask, Samples};
-use curricle_theory::fourier::{MAX_DIMENSION as MAX_EXACT_D, walsh_hadamard_in_place};
+use super::{ProbeError, Statistic};
+use curricle_core::math::fourier::{MAX_DIMENSION as MAX_EXACT_D, butterfly, walsh_hadamard};
+use curricle_core::model::LogitModel;
+use curricle_core::rng::{Purpose, Stream};
+use curricle_core::task::{BooleanTask, Samples};
 use rayon::prelude::*;
 
 /// Most samples a model sees at once; what a probe holds is proportional to this, not to the number of samples.
@@ -218,6 +219,17 @@ fn sampled(
     })
 }
 
+/// The Walsh-Hadamard transform, in parallel where it is long.
+fn transform(values: &mut [f64]) {
+    const SEQUENTIAL: usize = 1 << 14;
+    if values.len() <= SEQUENTIAL {
+        return walsh_hadamard(values);
+    }
+    let (a, b) = values.split_at_mut(values.len() / 2);
+    a.par_chunks_mut(SEQUENTIAL).zip(b.par_chunks_mut(SEQUENTIAL)).for_each(|(a, b)| butterfly(a, b));
+    rayon::join(|| transform(a), || transform(b));
+}
+
 fn exact(
     evaluator: &Evaluator<'_>,
     monomials: &Monomials,
@@ -237,7 +249,7 @@ fn exact(
     let n = count as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-    walsh_hadamard_in_place(&mut values).expect("2^d values, d was checked");
+    transform(&mut values);
     let coefficients = monomials.list().iter().map(|monomial| {
         let index = monomial.coordinates.iter().fold(0, |bits, j| bits | 1usize << j);
         Coefficient { monomial: monomial.clone(), value: values[index] / n, standard_error: 0.0 }

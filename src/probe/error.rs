@@ -1,4 +1,5 @@
-use super::{MAX_DEGREE, MAX_MONOMIALS, ModelError};
+use super::{MAX_DEGREE, MAX_MONOMIALS};
+use curricle_core::model::ModelError;
 
 /// Why a probe cannot answer.
 #[derive(Debug, thiserror::Error)]

@@ -1,14 +1,14 @@
 //! What each layer of a transformer has made linearly readable: a regression from its hidden states to the label.
 //!
 //! f depends on x only through the layer's state at the position where the label is read, so a monomial that f correlates with
-//! ([`crate::probe::correlations`]) has been computed there. It is in f because the state entangles it with the label, or by chance of
+//! ([`crate::correlations`]) has been computed there. It is in f because the state entangles it with the label, or by chance of
 //! the samples that f was fitted on ([`ReadoutFit::samples`]).
 
 use super::least_squares::NormalEquations;
-use super::model::ParityTransformer;
-use super::{LogitModel, ModelError};
-use crate::rng::{Purpose, Stream};
-use crate::task::{BooleanTask, Samples};
+use super::parity::ParityTransformer;
+use curricle_core::model::{LogitModel, ModelError};
+use curricle_core::rng::{Purpose, Stream};
+use curricle_core::task::{BooleanTask, Samples};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 /// The samples that readouts are fitted on; 0 are those of the correlations.
@@ -204,12 +204,10 @@ fn moments(states: ArrayView2<'_, f32>) -> (Array1<f64>, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::TransformerState;
-    use crate::engine::device::Device;
-    use crate::engine::transformer::Transformer;
-    use crate::model::transformer::{TokenBatch, TransformerConfig, TransformerParams};
-    use crate::probe::{Correlations, Monomials, Request, Sampling, Statistic, correlations};
-    use crate::task::boolean::Support;
+    use crate::{Correlations, Monomials, Request, Sampling, Statistic, correlations};
+    use curricle_core::model::transformer::{TokenBatch, TransformerConfig, TransformerParams};
+    use curricle_core::task::boolean::Support;
+    use curricle_cpu::{Transformer, TransformerOptions};
 
     const D: usize = 6;
 
@@ -219,8 +217,13 @@ mod tests {
         TransformerParams::new(config, 3).unwrap()
     }
 
+    fn transformer() -> Transformer {
+        let options = TransformerOptions { threads: 1, ..TransformerOptions::default() };
+        Transformer::new(&params(), options).unwrap()
+    }
+
     fn reader() -> ParityTransformer {
-        ParityTransformer::new(params(), D, &Device::Cpu, 1).unwrap()
+        ParityTransformer::new(Box::new(transformer()), D).unwrap()
     }
 
     fn parity(support: &[usize]) -> BooleanTask {
@@ -229,7 +232,7 @@ mod tests {
 
     /// Last states of the layer, one sequence at a time, straight from the engine.
     fn states(layer: usize, samples: &Samples) -> Vec<Vec<f64>> {
-        let model = Transformer::new(&TransformerState::new(params()), &Device::Cpu, 1).unwrap();
+        let model = transformer();
         let state = |signs: &[f32]| {
             let tokens: Vec<u32> = signs.iter().map(|&x| u32::from(x < 0.0)).collect();
             let hidden = model.hidden(&TokenBatch::new(1, D, &tokens), layer).unwrap();

@@ -1,9 +1,9 @@
 //! Which monomials are measured: subsets of a known support and random others, or all of a degree.
 
 use super::ProbeError;
-use crate::rng::{self, Purpose, Stream};
-use crate::task::BooleanTask;
-use crate::task::boolean::Support;
+use curricle_core::rng::{self, Purpose, Stream};
+use curricle_core::task::BooleanTask;
+use curricle_core::task::boolean::Support;
 use std::collections::HashSet;
 
 /// Largest degree.

@@ -141,11 +141,11 @@ pub fn summarize(measurements: &[Measurement]) -> Vec<NgramSummary> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::transformer::{TokenBatch, TransformerConfig};
-    use crate::probe::{ModelError, SequenceModel};
-    use crate::rng::{Purpose, Stream};
-    use crate::task::pcfg::bayes::Bayes;
-    use crate::task::pcfg::{Grammar, Sampler};
+    use curricle_core::model::transformer::{TokenBatch, TransformerConfig};
+    use curricle_core::model::{ModelError, SequenceModel};
+    use curricle_core::rng::{Purpose, Stream};
+    use curricle_core::task::pcfg::bayes::Bayes;
+    use curricle_core::task::pcfg::{Grammar, Sampler};
 
     /// Logits from distances to visible tokens: a function of exactly what a BERT model may use.
     struct Toy(TransformerConfig);
@@ -167,7 +167,7 @@ mod tests {
 
         fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, ModelError> {
             batch.check(&self.0)?;
-            crate::model::transformer::check_reads(batch, reads)?;
+            curricle_core::model::transformer::check_reads(batch, reads)?;
             let mut all = Vec::new();
             for &read in reads {
                 let (b, t) = (read as usize / batch.length, read as usize % batch.length);

@@ -7,10 +7,11 @@ pub mod attention;
 mod heads;
 pub mod ridge;
 
-use super::sequence::{SequenceModel, SequenceProbeError};
-use crate::model::transformer::{Family, TokenBatch};
-use crate::rng::{Purpose, Stream};
-use crate::task::pcfg::{Grammar, Sampler, Tokens, Tree};
+use super::sequence::SequenceProbeError;
+use curricle_core::model::SequenceModel;
+use curricle_core::model::transformer::{Family, TokenBatch};
+use curricle_core::rng::{Purpose, Stream};
+use curricle_core::task::pcfg::{Grammar, Sampler, Tokens, Tree};
 use ndarray::Array2;
 
 /// Stream of the sentences that probes are fitted to and tested on.
@@ -265,9 +266,9 @@ fn accuracies(test: &Examples, scores: impl Fn(usize) -> Array2<f32>) -> Vec<Lev
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::transformer::TransformerConfig;
-    use crate::probe::ModelError;
-    use crate::rng::Purpose;
+    use curricle_core::model::ModelError;
+    use curricle_core::model::transformer::TransformerConfig;
+    use curricle_core::rng::Purpose;
 
     /// Hidden state: a one-hot code of the token and of its two neighbours on each side.
     struct Near(TransformerConfig);
@@ -296,7 +297,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::probe::nonterminal) fn examples(first: u64, count: u64) -> Examples {
+    pub(in crate::nonterminal) fn examples(first: u64, count: u64) -> Examples {
         let grammar = Grammar::builtin("cfg3b").unwrap().with_start("16").unwrap();
         let model = Near(TransformerConfig::bert(8, 100, 40, 1, 1));
         let stream = (1, Stream::new(Purpose::Probe, 0));

@@ -5,7 +5,7 @@
 //! instruction set. The order of additions is fixed.
 
 use super::monomials::Monomials;
-use crate::task::Samples;
+use curricle_core::task::Samples;
 
 /// Samples, coordinate-major: word w * d + j holds coordinate j of samples 64w .. 64w+63, one bit each.
 pub(super) struct Planes {
@@ -111,7 +111,7 @@ fn transpose(square: &mut [u64; 64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{Purpose, Stream};
+    use curricle_core::rng::{Purpose, Stream};
 
     #[test]
     fn planes_hold_the_samples_transposed() {

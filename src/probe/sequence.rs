@@ -1,55 +1,7 @@
-//! How probes see a sequence model.
+//! What keeps a probe of a sequence model from answering.
 
-use super::ModelError;
-use crate::engine::cpu;
-use crate::engine::transformer::Transformer;
-use crate::model::transformer::{Family, TokenBatch, TransformerConfig};
-
-/// A model of token sequences, in evaluation mode: no dropout, a function of the sequence alone.
-///
-/// Probes call it from one thread; it may use all cores or a device inside.
-pub trait SequenceModel {
-    /// What it looks like.
-    fn config(&self) -> &TransformerConfig;
-    /// Logits at the positions `reads` (b * length + t, strictly ascending), \[reads, vocab\].
-    ///
-    /// # Errors
-    /// A batch that does not fit the model, or whatever keeps it from computing.
-    fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, ModelError>;
-    /// Hidden states \[sequences * length, hidden\]: 0 are the embeddings, l the output of block l.
-    ///
-    /// # Errors
-    /// As [`logits`](Self::logits), or if there is no such layer.
-    fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, ModelError>;
-}
-
-impl SequenceModel for Transformer {
-    fn config(&self) -> &TransformerConfig {
-        Transformer::config(self)
-    }
-
-    fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, ModelError> {
-        Transformer::logits(self, batch, reads)
-    }
-
-    fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, ModelError> {
-        Transformer::hidden(self, batch, layer)
-    }
-}
-
-impl SequenceModel for cpu::Transformer {
-    fn config(&self) -> &TransformerConfig {
-        Self::config(self)
-    }
-
-    fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, ModelError> {
-        Ok(Self::logits(self, batch, reads)?)
-    }
-
-    fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, ModelError> {
-        Ok(Self::hidden(self, batch, layer)?)
-    }
-}
+use curricle_core::model::ModelError;
+use curricle_core::model::transformer::Family;
 
 /// Why a probe of a sequence model cannot answer.
 #[derive(Debug, thiserror::Error)]

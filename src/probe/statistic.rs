@@ -1,9 +1,7 @@
 //! Numbers computed from the logits of one sample.
 
 /// Which number of a sample's logits z is correlated with the monomials; c is the chosen class.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Statistic {
     /// Softmax probability of class c (the paper's plots use c = 1). In [0, 1].
@@ -48,6 +46,16 @@ impl Statistic {
             Self::Margin => "margin",
             Self::Argmax => "argmax",
         }
+    }
+}
+
+impl std::str::FromStr for Statistic {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = [Self::Probability, Self::Margin, Self::Argmax];
+        let found = all.into_iter().find(|s| s.name() == name);
+        found.ok_or_else(|| format!("'{name}' is not a statistic: probability, margin or argmax"))
     }
 }
 

@@ -6,8 +6,9 @@ mod recommend;
 pub use recommend::Recommendation;
 
 use super::noise::expected_max;
-use super::{Correlations, LogitModel, Monomials, ProbeError, Request, correlations};
-use crate::task::BooleanTask;
+use super::{Correlations, Monomials, ProbeError, Request, correlations};
+use curricle_core::model::LogitModel;
+use curricle_core::task::BooleanTask;
 use serde::{Deserialize, Serialize};
 
 /// How far above chance an accuracy counts as having left it: two points.

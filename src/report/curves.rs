@@ -71,7 +71,7 @@ fn extremes(accuracies: &[f64], chosen: &[usize], room: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::data::ArmKind;
+    use crate::data::ArmKind;
 
     fn run(accuracies: &[f64]) -> RunCurve {
         let points = accuracies

@@ -1,7 +1,7 @@
 //! Every adapter of this machine, in both shader modes, one test at a time.
 
-use curricle::engine::gpu::sample::SharedContext;
-use curricle::engine::gpu::{GpuContext, GpuOptions, ShaderChecks, adapters};
+use curricle::gpu::sample::SharedContext;
+use curricle::gpu::{GpuContext, GpuOptions, ShaderChecks, adapters};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Tolerances and numbers.
 
-use curricle::engine::gpu::ShaderChecks;
-use curricle::engine::gpu::sample::SharedContext;
+use curricle::gpu::ShaderChecks;
+use curricle::gpu::sample::SharedContext;
 use curricle::rng::{self, Purpose, Stream};
 
 /// Compiling the kernels is nearly all of the time: the guarded mode gets the first `few` cases.

@@ -8,13 +8,14 @@ mod model;
 mod plain;
 
 use adapters::everywhere;
-use curricle::engine::gpu::ShaderChecks;
-use curricle::engine::gpu::floor::Floor;
-use curricle::engine::gpu::self_test::self_test;
-use curricle::engine::gpu::transformer::kernels::{self, AttentionCase, Dropped, ProductEnd};
-use curricle::engine::gpu::transformer::speed::{SpeedCase, peak, speed};
-use curricle::engine::transformer::AdamSettings;
+use curricle::gpu::ShaderChecks;
+use curricle::gpu::floor::Floor;
+use curricle::gpu::self_test::self_test;
+use curricle::gpu::transformer::kernels::{self, AttentionCase, Dropped, ProductEnd};
+use curricle::gpu::transformer::speed::{SpeedCase, peak, speed};
+use curricle::lab::oracle::CpuOracle;
 use curricle::model::transformer::{Activation, DropoutSite, Layout, TokenBatch, TransformerConfig};
+use curricle::optim::AdamSettings;
 use harness::{KERNEL, cases, close, close_at, distributions, numbers};
 use std::time::Duration;
 
@@ -339,8 +340,9 @@ fn every_kernel_of_a_step_has_a_speed() {
         if device.options().checks == ShaderChecks::Checked {
             return;
         }
-        for report in
-            self_test(device).iter().filter(|r| r.kernel.contains("GPT-2") || r.kernel.contains("BERT"))
+        for report in self_test(device, &CpuOracle)
+            .iter()
+            .filter(|r| r.kernel.contains("GPT-2") || r.kernel.contains("BERT"))
         {
             assert!(report.passed, "{report:?}");
         }

@@ -2,11 +2,12 @@
 
 use crate::adapters::everywhere;
 use crate::harness::{KERNEL, Tolerance, cases, close, close_at, distributions, numbers};
-use curricle::engine::cpu::{Transformer, TransformerOptions};
-use curricle::engine::gpu::GpuError;
-use curricle::engine::gpu::transformer::{GpuTransformer, GpuTransformerOptions, TrainStep};
-use curricle::engine::transformer::AdamSettings;
+use curricle::cpu::{Transformer, TransformerOptions};
+use curricle::gpu::GpuError;
+use curricle::gpu::transformer::{GpuTransformer, GpuTransformerOptions};
 use curricle::model::transformer::{Dropout, TokenBatch, TransformerConfig, TransformerParams};
+use curricle::optim::AdamSettings;
+use curricle::optim::TrainStep;
 
 /// Several layers, forward and back: rounding of both engines.
 const MODEL: Tolerance = Tolerance(1e-10, 5e-5);

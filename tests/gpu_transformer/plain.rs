@@ -1,9 +1,9 @@
 //! Each kernel in f64, as plain loops.
 
-use curricle::engine::gpu::transformer::kernels::{AttentionCase, Dropped};
-use curricle::engine::transformer::AdamSettings;
+use curricle::gpu::transformer::kernels::{AttentionCase, Dropped};
 use curricle::model::transformer::Activation;
 use curricle::model::transformer::dropout_threshold;
+use curricle::optim::AdamSettings;
 use curricle::rng;
 
 /// What element e of sequence b is multiplied by.

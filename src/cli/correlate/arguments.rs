@@ -1,6 +1,7 @@
 //! Arguments with a grammar of their own.
 
-use crate::probe::MAX_DEGREE;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use curricle_probe::{MAX_DEGREE, Statistic};
 use std::str::FromStr;
 
 /// Coordinates of one or more nodes: `2,5,7,11` or `0,1;2,3;4,5`.
@@ -21,6 +22,27 @@ impl FromStr for SupportList {
         };
         text.split(';').map(node).collect::<Result<_, _>>().map(Self)
     }
+}
+
+/// The values of `--statistic`.
+pub fn statistic() -> impl TypedValueParser<Value = Statistic> {
+    let value = |of: Statistic, help: &'static str| PossibleValue::new(of.name()).help(help);
+    PossibleValuesParser::new([
+        value(
+            Statistic::Probability,
+            "Softmax probability of class c (the paper's plots use c = 1). In [0, 1]",
+        ),
+        value(
+            Statistic::Margin,
+            "Log-odds of class c: z_c - log sum over the other classes of exp(z). With two classes and c = 1 this is the \
+             logit margin z_1 - z_0",
+        ),
+        value(
+            Statistic::Argmax,
+            "1 where class c has the largest logit, else 0; of equal logits the first wins",
+        ),
+    ])
+    .try_map(|name| name.parse())
 }
 
 /// Degrees: `1-3`, `2`, `1,3-5`; ascending, without repetition.

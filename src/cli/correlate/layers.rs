@@ -2,15 +2,15 @@
 
 use super::arguments::LayerList;
 use super::{CorrelateArgs, usage};
-use crate::probe::model::ParityTransformer;
-use crate::probe::{KnownSupport, LayerError, LayerReadout, ReadoutFit, Statistic};
-use crate::task::BooleanTask;
 use anyhow::Result;
+use curricle_core::task::BooleanTask;
+use curricle_probe::ParityTransformer;
+use curricle_probe::{KnownSupport, LayerError, LayerReadout, ReadoutFit, Statistic};
 
 /// Refuses arguments that do not go with `--layers`.
 ///
 /// # Errors
-/// [`crate::cli::Usage`].
+/// [`crate::Usage`].
 pub(super) fn check(args: &CorrelateArgs) -> Result<()> {
     if args.layers.is_none() {
         return Ok(());
@@ -31,7 +31,7 @@ pub(super) fn check(args: &CorrelateArgs) -> Result<()> {
 /// The parity that readouts are fitted to.
 ///
 /// # Errors
-/// [`crate::cli::Usage`] where there is none.
+/// [`crate::Usage`] where there is none.
 pub(super) fn task(known: Option<&KnownSupport>, path: &str) -> Result<BooleanTask> {
     let Some(known) = known else {
         return Err(usage(format!(
@@ -49,7 +49,7 @@ pub(super) fn task(known: Option<&KnownSupport>, path: &str) -> Result<BooleanTa
 /// The layers of `--layers` that this transformer has: all that were asked for.
 ///
 /// # Errors
-/// [`crate::cli::Usage`] if it lacks one.
+/// [`crate::Usage`] if it lacks one.
 pub(super) fn wanted(list: &LayerList, model: &ParityTransformer, path: &str) -> Result<Vec<usize>> {
     let layers = model.layers();
     match list {
@@ -66,7 +66,7 @@ pub(super) fn wanted(list: &LayerList, model: &ParityTransformer, path: &str) ->
 /// Fits the readout of a layer.
 ///
 /// # Errors
-/// [`crate::cli::Usage`] for what the request got wrong; others for a checkpoint that does not compute.
+/// [`crate::Usage`] for what the request got wrong; others for a checkpoint that does not compute.
 pub(super) fn readout<'a>(
     args: &CorrelateArgs,
     model: &'a ParityTransformer,

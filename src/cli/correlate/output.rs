@@ -1,9 +1,9 @@
 //! Tables for people, CSV, JSON.
 
 use super::{CorrelateArgs, Probed, RunTimeline};
-use crate::probe::transition::{DegreeSummary, summarise};
-use crate::probe::{CheckpointCorrelations, Coefficient, Evaluation, Timeline};
 use anyhow::{Context, Result};
+use curricle_probe::transition::{DegreeSummary, summarise};
+use curricle_probe::{CheckpointCorrelations, Coefficient, Evaluation, Timeline};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

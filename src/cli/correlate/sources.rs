@@ -1,20 +1,22 @@
 //! From paths on the command line to checkpoints, their tasks and their runs' metrics.
 
 use super::Usage;
-use crate::checkpoint;
-use crate::engine::device::Device;
-use crate::model::MlpParams;
-use crate::probe::model::{self, OpenError, ParityTransformer};
-use crate::probe::{Evaluation, LogitModel};
-use crate::run::folder::{RunFolderError, RunView, open_read_only};
-use crate::task::BooleanTask;
-use crate::task::boolean::Support;
 use anyhow::{Context, Result, bail};
+use curricle_core::model::LogitModel;
+use curricle_core::model::MlpParams;
+use curricle_core::task::BooleanTask;
+use curricle_core::task::boolean::Support;
+use curricle_files as files;
+use curricle_lab::device::Device;
+use curricle_lab::model::{self, OpenError};
+use curricle_lab::run::folder::{RunFolderError, RunView, open_read_only};
+use curricle_probe::Evaluation;
+use curricle_probe::ParityTransformer;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint file.
-pub(in crate::cli) struct Source {
+pub(crate) struct Source {
     /// The file.
     pub path: PathBuf,
     /// Index of the run folder among the arguments that it came from.
@@ -25,7 +27,7 @@ pub(in crate::cli) struct Source {
 
 /// The task of a run and the file that says so.
 #[derive(Clone)]
-pub(in crate::cli) struct SpecTask {
+pub(crate) struct SpecTask {
     /// The task.
     pub task: BooleanTask,
     /// The file.
@@ -33,7 +35,7 @@ pub(in crate::cli) struct SpecTask {
 }
 
 /// A run folder.
-pub(in crate::cli) struct Run {
+pub(crate) struct Run {
     /// The folder.
     pub path: PathBuf,
     /// Its metrics.
@@ -41,11 +43,11 @@ pub(in crate::cli) struct Run {
 }
 
 /// The checkpoints that `paths` name: files, and run folders with all their checkpoints by step.
-pub(in crate::cli) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
+pub(crate) fn resolve(paths: &[PathBuf]) -> Result<(Vec<Source>, Vec<Run>)> {
     let (mut sources, mut runs) = (Vec::new(), Vec::new());
     for path in paths {
         // A folder of Hugging Face is one model; other folders are runs.
-        if path.is_dir() && !checkpoint::transformer::is_transformer(path) {
+        if path.is_dir() && !files::transformer::is_transformer(path) {
             let task = task_of(path)?;
             let view = open_read_only(path).map_err(|e| match e {
                 RunFolderError::NotARun { .. } => Usage(e.to_string()).into(),
@@ -137,13 +139,13 @@ fn evaluations_in(run: &RunView) -> Result<Vec<Evaluation>> {
 }
 
 /// Parameters and step of a checkpoint.
-pub(in crate::cli) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
-    let read = checkpoint::load(path)?;
+pub(crate) fn load(path: &Path) -> Result<(MlpParams, Option<u64>)> {
+    let read = files::load(path)?;
     Ok((read.params, read.metadata.step.or_else(|| step_in_name(path))))
 }
 
 /// A checkpoint of any kind that reads d signs, and its step.
-pub(in crate::cli) fn open(
+pub(crate) fn open(
     path: &Path,
     d: Option<usize>,
     device: &Device,
@@ -153,7 +155,7 @@ pub(in crate::cli) fn open(
 }
 
 /// As [`open`] for a transformer whose layers are wanted.
-pub(in crate::cli) fn open_transformer(
+pub(crate) fn open_transformer(
     path: &Path,
     d: Option<usize>,
     device: &Device,

@@ -1,12 +1,12 @@
 //! `curricle pcfg bayes`.
 
 use super::GrammarArgs;
-use crate::cli::{Usage, print, print_json, threads};
-use crate::task::pcfg::Role;
-use crate::task::pcfg::bayes::Bayes;
-use crate::task::pcfg::masked::{FRACTION, MaskedPrediction};
-use crate::task::pcfg::window::{Source, WindowTable};
+use crate::{Usage, print, print_json, threads};
 use anyhow::Result;
+use curricle_core::task::pcfg::Role;
+use curricle_core::task::pcfg::bayes::Bayes;
+use curricle_core::task::pcfg::masked::{FRACTION, MaskedPrediction};
+use curricle_core::task::pcfg::window::{Source, WindowTable};
 use serde_json::json;
 use std::fmt::Write;
 
@@ -64,7 +64,7 @@ fn bayes_here(args: &BayesArgs) -> Result<()> {
         .fraction(args.fraction)
         .map_err(|e| usage(format!("--fraction: {e}")))?;
     let predictor = Bayes::complete(&grammar);
-    let optimum = predictor.optimum(&task, 0, args.count);
+    let optimum = curricle_probe::optimum::optimum(&predictor, &task, 0, args.count);
     if optimum.sentences < args.count {
         let left_out = args.count - optimum.sentences;
         eprintln!("note: {left_out} sentences of more than {} tokens were left out", predictor.most());
@@ -99,7 +99,7 @@ fn bayes_here(args: &BayesArgs) -> Result<()> {
         args.fraction, optimum.sentences, optimum.positions
     )?;
     writeln!(text, "{:<44} accuracy   loss (nats)", "predictor")?;
-    let mut row = |name: &str, q: crate::task::pcfg::bayes::Quality| {
+    let mut row = |name: &str, q: curricle_core::task::pcfg::bayes::Quality| {
         writeln!(text, "{name:<44} {:>8.4}   {:>11.5}", q.accuracy, q.cross_entropy)
     };
     row("optimum from the other tokens", optimum.without_own)?;

@@ -1,11 +1,11 @@
 //! `curricle pcfg sample`, `tree` and `parse`.
 
 use super::GrammarArgs;
-use crate::cli::{Usage, print, print_json};
-use crate::task::pcfg::Role;
-use crate::task::pcfg::chart::Plan;
-use crate::task::pcfg::{Grammar, Sampler, Tree, parse as parser, sample as text, stats};
+use crate::{Usage, print, print_json};
 use anyhow::{Context, Result};
+use curricle_core::task::pcfg::Role;
+use curricle_core::task::pcfg::chart::Plan;
+use curricle_core::task::pcfg::{Grammar, Sampler, Tree, parse as parser, sample as text, stats};
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
 
@@ -129,7 +129,7 @@ pub fn tree(args: &TreeArgs) -> Result<()> {
 }
 
 fn nodes(grammar: &Grammar, tree: &Tree) -> Vec<Value> {
-    let node = |n: &crate::task::pcfg::tree::Node| {
+    let node = |n: &curricle_core::task::pcfg::tree::Node| {
         json!({
             "symbol": grammar.nonterminals()[usize::from(n.symbol)], "level": tree.level(n), "start": n.start,
             "end": n.end, "parent": (n.parent != u32::MAX).then_some(n.parent),

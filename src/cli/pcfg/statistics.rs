@@ -1,10 +1,10 @@
 //! `curricle pcfg stats`.
 
 use super::GrammarArgs;
-use crate::cli::{Usage, print, print_json};
-use crate::task::pcfg::Role;
-use crate::task::pcfg::{Grammar, Sampler, stats};
+use crate::{Usage, print, print_json};
 use anyhow::Result;
+use curricle_core::task::pcfg::Role;
+use curricle_core::task::pcfg::{Grammar, Sampler, stats};
 use serde_json::{Value, json};
 use std::fmt::Write;
 

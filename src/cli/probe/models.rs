@@ -1,13 +1,14 @@
 //! From paths on the command line to transformers.
 
-use crate::checkpoint::{TransformerState, transformer};
-use crate::cli::Usage;
-use crate::cli::pcfg::GrammarArgs;
-use crate::engine::device::Device;
-use crate::engine::transformer::Transformer;
-use crate::run::folder;
-use crate::task::pcfg::Grammar;
+use crate::Usage;
+use crate::pcfg::GrammarArgs;
 use anyhow::{Context, Result};
+use curricle_core::model::TransformerState;
+use curricle_core::task::pcfg::Grammar;
+use curricle_files::transformer;
+use curricle_lab::device::Device;
+use curricle_lab::run::folder;
+use curricle_lab::transformer::Transformer;
 use std::path::{Path, PathBuf};
 
 /// Which grammar's sentences a model is asked about.

@@ -1,14 +1,14 @@
 //! `curricle probe ngram`.
 
 use super::{blame, models};
-use crate::cli::pcfg::GrammarArgs;
-use crate::cli::{Usage, open_device, print, print_json, threads};
-use crate::engine::device::{Device, DeviceChoice};
-use crate::probe::ngram::{self, MaskedModel, MaskedPredictor, NgramSummary, Positions, Spread};
-use crate::run::folder;
-use crate::task::pcfg::bayes::Bayes;
-use crate::task::pcfg::{Role, Sampler};
+use crate::pcfg::GrammarArgs;
+use crate::{Usage, open_device, print, print_json, threads};
 use anyhow::Result;
+use curricle_core::task::pcfg::bayes::Bayes;
+use curricle_core::task::pcfg::{Role, Sampler};
+use curricle_lab::device::{Device, DeviceChoice};
+use curricle_lab::run::folder;
+use curricle_probe::ngram::{self, MaskedModel, MaskedPredictor, NgramSummary, Positions, Spread};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;

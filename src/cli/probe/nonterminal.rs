@@ -1,15 +1,15 @@
 //! `curricle probe nonterminal`.
 
 use super::{blame, models};
-use crate::cli::pcfg::GrammarArgs;
-use crate::cli::{Usage, open_device, print, print_json, threads};
-use crate::engine::cpu::SingleThreaded;
-use crate::engine::device::{Device, DeviceChoice};
-use crate::probe::SequenceProbeError;
-use crate::probe::nonterminal::attention::AttentionProbe;
-use crate::probe::nonterminal::ridge::ridge;
-use crate::probe::nonterminal::{Examples, LevelAccuracy, SENTENCES};
+use crate::pcfg::GrammarArgs;
+use crate::{Usage, open_device, print, print_json, threads};
 use anyhow::Result;
+use curricle_cpu::SingleThreaded;
+use curricle_lab::device::{Device, DeviceChoice};
+use curricle_probe::SequenceProbeError;
+use curricle_probe::nonterminal::attention::AttentionProbe;
+use curricle_probe::nonterminal::ridge::ridge;
+use curricle_probe::nonterminal::{Examples, LevelAccuracy, SENTENCES};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;

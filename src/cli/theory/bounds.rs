@@ -2,8 +2,8 @@
 
 use super::checkpoints::{self, Loaded};
 use super::{Common, blame, count, count_or_dash, fraction, unit, usage};
-use crate::cli::correlate::arguments::SupportList;
-use crate::cli::correlate::sources;
+use crate::correlate::arguments::SupportList;
+use crate::correlate::sources;
 use anyhow::Result;
 use curricle_theory::TheoryError;
 use curricle_theory::bounds::{self as theory, Bound, Constants, GradientStatistics, Kind, rank_checkpoint};

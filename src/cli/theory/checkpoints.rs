@@ -1,10 +1,10 @@
 //! Checkpoint files as the theory's networks.
 
 use super::usage;
-use crate::cli::correlate::arguments::SupportList;
-use crate::cli::correlate::sources::{self, Source};
-use crate::model::MlpParams;
+use crate::correlate::arguments::SupportList;
+use crate::correlate::sources::{self, Source};
 use anyhow::{Context, Result};
+use curricle_core::model::MlpParams;
 use curricle_theory::net::ReluNet;
 use curricle_theory::two_phase::{MAX_DIMENSION, Problem};
 use ndarray::Array1;
@@ -121,8 +121,8 @@ pub(super) fn odd(net: &ReluNet) -> Result<ReluNet> {
 
 /// E[f] over 2^16 random inputs and their negations.
 fn mean_output(net: &ReluNet, seed: u64) -> f64 {
-    use crate::rng::{Purpose, Stream};
-    use crate::task::Samples;
+    use curricle_core::rng::{Purpose, Stream};
+    use curricle_core::task::Samples;
     const HALF: usize = 1 << 15;
     const CHUNK: usize = 1 << 11;
     let d = net.dimension();
@@ -143,7 +143,7 @@ fn mean_output(net: &ReluNet, seed: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{MlpInit, MlpShape};
+    use curricle_core::model::{MlpInit, MlpShape};
 
     #[test]
     fn the_margin_is_logit_0_minus_logit_1() {

@@ -3,12 +3,12 @@
 use super::session::{Session, make_parent};
 use super::sgd::{self, SgdGrid, SgdLine};
 use super::{Common, compare_report, unit, usage};
-use crate::cli::ClaimFailed;
-use crate::report;
-use crate::report::data::{Claim, Verdict};
-use crate::run::experiment::Existing;
-use crate::run::folder::write_json;
+use crate::ClaimFailed;
 use anyhow::{Context, Result};
+use curricle_lab::run::experiment::Existing;
+use curricle_lab::run::folder::write_json;
+use curricle_report as report;
+use curricle_report::data::{Claim, Verdict};
 use curricle_theory::compare::{CompareLog, CompareSpec, Comparison, Line, compare};
 use curricle_theory::two_phase::{MAX_DIMENSION, TeacherSpec};
 use serde::Serialize;
@@ -147,7 +147,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         report: args.out.join("report.html").display().to_string(),
         device: super::device(),
         version: env!("CARGO_PKG_VERSION"),
-        command: crate::cli::command_line().join(" "),
+        command: crate::command_line().join(" "),
         wall_seconds: session.seconds(),
     };
     let data = compare_report::data(&answer);

@@ -3,8 +3,8 @@
 use super::compare::{Answer, Sgd};
 use super::sgd::SgdLine;
 use super::{count, count_or_dash};
-use crate::report::data::{ReportData, Section, Table};
-use crate::report::plot::{
+use curricle_report::data::{ReportData, Section, Table};
+use curricle_report::plot::{
     Axis, Color, Dash, Direction, Figure, Interval, Mark, Panel, Series, Shape, arm_color, arm_shape,
 };
 use curricle_theory::compare::{Comparison, Line};
@@ -285,7 +285,7 @@ fn sgd_section(sgd: &Sgd, k: usize) -> Section {
     let mut student = 0;
     for line in mine() {
         let (color, shape) = match line.arm.as_str() {
-            crate::run::plan::TEACHER => (Color::INK, Shape::Cross),
+            curricle_lab::run::plan::TEACHER => (Color::INK, Shape::Cross),
             _ => {
                 student += 1;
                 (arm_color(student - 1), arm_shape(student - 1))

@@ -3,10 +3,10 @@
 use super::checkpoints;
 use super::session::{Session, make_parent};
 use super::{Common, blame, count, count_or_dash, unit, usage};
-use crate::cli::correlate::arguments::SupportList;
-use crate::cli::correlate::sources;
-use crate::run::folder::write_json;
+use crate::correlate::arguments::SupportList;
+use crate::correlate::sources;
 use anyhow::Result;
+use curricle_lab::run::folder::write_json;
 use curricle_theory::TheoryError;
 use curricle_theory::bounds::second_phase;
 use curricle_theory::measure::{

@@ -4,11 +4,11 @@ use super::checkpoints::{self, Loaded};
 use super::rank_report;
 use super::session::{Session, make_parent};
 use super::{Common, blame, fraction, unit, usage};
-use crate::cli::correlate::arguments::SupportList;
-use crate::cli::correlate::sources::{self, Source};
-use crate::probe::Evaluation;
-use crate::run::folder::write_json;
+use crate::correlate::arguments::SupportList;
+use crate::correlate::sources::{self, Source};
 use anyhow::Result;
+use curricle_lab::run::folder::write_json;
+use curricle_probe::Evaluation;
 use curricle_theory::bounds::{GradientStatistics, NeuronStatistics, rank_checkpoint};
 use curricle_theory::measure::{
     Criterion, Experiment, GrowthSpec, RecoveryLog, Source as Supervision, recovery_batches,
@@ -422,7 +422,7 @@ fn predict(
 }
 
 fn median_of(statistics: &GradientStatistics, of: impl Fn(&NeuronStatistics) -> f64) -> f64 {
-    crate::run::gather::median(statistics.neurons.iter().map(of))
+    curricle_lab::run::gather::median(statistics.neurons.iter().map(of))
 }
 
 /// Growing batches from these checkpoints.

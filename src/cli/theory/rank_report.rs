@@ -2,9 +2,9 @@
 
 use super::rank::{Answer, LIMIT, Ranked, Verdict};
 use super::{count, count_or_dash};
-use crate::checkpoint::atomic;
-use crate::report::plot::{Axis, Color, Figure, Mark, Panel, Series, Shape};
 use anyhow::{Context, Result};
+use curricle_files::atomic;
+use curricle_report::plot::{Axis, Color, Figure, Mark, Panel, Series, Shape};
 use std::io::Write;
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! Long measurements: progress, Ctrl-C, and a state file that survives both.
 
 use super::usage;
-use crate::checkpoint::atomic;
 use anyhow::{Context, Result, bail};
+use curricle_files::atomic;
 use curricle_theory::TheoryError;
 use curricle_theory::measure::{Callback, Progress};
 use serde::Serialize;
@@ -38,7 +38,7 @@ impl Session {
     /// If Ctrl-C cannot be listened for.
     pub fn new(state: Option<PathBuf>, save_every: Duration) -> Result<Self> {
         let cancel = Arc::new(AtomicBool::new(false));
-        crate::cli::run::handle_interrupts(&cancel)?;
+        crate::run::handle_interrupts(&cancel)?;
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal { indicatif::ProgressBar::new(0) } else { indicatif::ProgressBar::hidden() };
         let style = "{bar:24} {pos}/{len} trials, {elapsed}, {msg}";
@@ -84,8 +84,7 @@ impl Session {
         match &self.state {
             None => bail!("interrupted; nothing was saved (give --out to make it resumable)"),
             Some(_) => {
-                let words =
-                    crate::cli::command_line().into_iter().filter(|a| a != "--fresh" && a != "--resume");
+                let words = crate::command_line().into_iter().filter(|a| a != "--fresh" && a != "--resume");
                 bail!(
                     "interrupted; finished trials are saved. To go on: {} --resume",
                     words.collect::<Vec<_>>().join(" ")

@@ -1,12 +1,12 @@
 //! Ordinary SGD beside the theorem's algorithm: samples to 99% against d.
 
 use super::usage;
-use crate::cli::progress::Progress;
-use crate::run::experiment::{Existing, Options, RunError, run as run_experiment};
-use crate::run::gather::{RunRecord, Status, median};
-use crate::run::plan::{Plan, TEACHER};
-use crate::run::spec::SpecFile;
+use crate::progress::Progress;
 use anyhow::Result;
+use curricle_lab::run::experiment::{Existing, Options, RunError, run as run_experiment};
+use curricle_lab::run::gather::{RunRecord, Status, median};
+use curricle_lab::run::plan::{Plan, TEACHER};
+use curricle_lab::run::spec::SpecFile;
 use curricle_theory::fit::{Interval, PowerLaw, bootstrap_slope, power_law};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -143,7 +143,7 @@ pub(super) fn run(
         eprintln!("ordinary SGD, d = {d}, k = {k}");
         let progress = Progress::new((plan.students.len() + 1) * plan.seeds.len());
         let options = Options {
-            device: crate::engine::device::Device::Cpu,
+            device: curricle_lab::device::Device::Cpu,
             out: PathBuf::from(out),
             existing,
             threads: rayon::current_num_threads(),

@@ -1,9 +1,10 @@
 //! Who predicts hidden tokens: a model, or the exact posterior.
 
-use crate::model::transformer::{Family, TokenBatch};
-use crate::probe::sequence::{SequenceModel, SequenceProbeError};
-use crate::task::pcfg::bayes::Bayes;
-use crate::task::pcfg::{Grammar, Tokens};
+use crate::sequence::SequenceProbeError;
+use curricle_core::model::SequenceModel;
+use curricle_core::model::transformer::{Family, TokenBatch};
+use curricle_core::task::pcfg::bayes::Bayes;
+use curricle_core::task::pcfg::{Grammar, Tokens};
 use rayon::prelude::*;
 
 /// Prediction of one token of a sentence while some tokens are hidden. All indices are of tokens, from 0.

@@ -3,9 +3,9 @@
 
 use super::heads::{Heads, Sentence};
 use super::{Examples, LevelAccuracy, accuracies};
-use crate::probe::sequence::SequenceProbeError;
-use crate::rng::{self, Purpose, Stream};
-use crate::train::rate::RateSchedule;
+use crate::sequence::SequenceProbeError;
+use curricle_core::optim::rate::RateSchedule;
+use curricle_core::rng::{self, Purpose, Stream};
 use ndarray::{Array1, Array2, Array3};
 
 /// Sizes and training of the probe. The defaults are those of the paper.
@@ -143,8 +143,8 @@ impl Adam {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::nonterminal::ridge::ridge;
-    use crate::probe::nonterminal::{Classes, Example};
+    use crate::nonterminal::ridge::ridge;
+    use crate::nonterminal::{Classes, Example};
 
     /// Sentences of three segments of eight tokens (the last one may be cut off). Half of the tokens show the class of their
     /// segment, the others a random one: neighbours have to be asked.

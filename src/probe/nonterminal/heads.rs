@@ -200,7 +200,7 @@ fn loss_and_error<A: NdFloat>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{self, Purpose, Stream};
+    use curricle_core::rng::{self, Purpose, Stream};
 
     fn noise(shape: usize, stream: u32) -> Vec<f64> {
         let word = |i| rng::bits(5, Stream::new(Purpose::Probe, stream), i as u64, 0)[0];

@@ -1,8 +1,8 @@
 //! The quick alternative: a linear map from each hidden state to the classes, in closed form.
 
 use super::{Examples, LevelAccuracy, accuracies};
-use crate::probe::least_squares::NormalEquations;
-use crate::probe::sequence::SequenceProbeError;
+use crate::least_squares::NormalEquations;
+use crate::sequence::SequenceProbeError;
 use ndarray::{Array2, s};
 
 /// Least squares with an L2 penalty from hidden states (and a constant) to one-hot classes, all levels at once; the
@@ -34,7 +34,7 @@ pub fn ridge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::nonterminal::tests::examples;
+    use crate::nonterminal::tests::examples;
 
     #[test]
     fn near_tokens_tell_low_levels_and_not_high_ones() {

@@ -163,7 +163,7 @@ fn percent(fraction: f64) -> f64 {
 mod tests {
     use super::super::detect;
     use super::*;
-    use crate::probe::Evaluation;
+    use crate::Evaluation;
 
     fn point(step: u64, accuracy: f64, inside: f64, outside: f64) -> Point {
         let degree = DegreeSummary {

@@ -1,9 +1,9 @@
 //! Accuracy against training samples.
 
 use super::arm_styles;
-use crate::report::curves::median_curve;
-use crate::report::data::{ArmKind, ReportData, RunCurve};
-use crate::report::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, TickFormat};
+use crate::curves::median_curve;
+use crate::data::{ArmKind, ReportData, RunCurve};
+use crate::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, TickFormat};
 
 /// Accuracy of every arm: each seed thin, the median over seeds thick, teachers dashed, chance dotted, and the
 /// checkpoints that students learned from on the teacher's curves.
@@ -16,7 +16,7 @@ pub fn accuracy(data: &ReportData, log: bool) -> Figure {
     let mut panel = Panel::new(x, y).height(340.0);
     if data.chance.is_finite() {
         let chance = Mark::Rule { at: data.chance, along: Direction::X, width: 1.2, dash: Dash::Dotted };
-        let label = format!("chance ({})", crate::report::format::percent(data.chance));
+        let label = format!("chance ({})", crate::format::percent(data.chance));
         panel = panel.with(Series::new(label, Color::REFERENCE, chance));
     }
     let styles = arm_styles(data);

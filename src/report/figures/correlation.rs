@@ -1,10 +1,8 @@
 //! What a teacher's checkpoints reveal about the support, along its training.
 
-use crate::report::data::{DegreeCorrelation, ReportData, Timeline, TimelinePoint};
-use crate::report::plot::{
-    Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, Side, TickFormat,
-};
-use crate::report::{format, stats};
+use crate::data::{DegreeCorrelation, ReportData, Timeline, TimelinePoint};
+use crate::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, Side, TickFormat};
+use crate::{format, stats};
 
 /// Panels of equal x axis: the teacher's accuracy, then one per degree with the correlations inside and outside the
 /// support. The transition is shaded.
@@ -184,7 +182,7 @@ pub fn contrast_sentence(timeline: &Timeline) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::data::Transition;
+    use crate::data::Transition;
 
     /// A timeline with these contrasts, the middle one inside the transition.
     fn timeline(contrasts: [f64; 3]) -> Timeline {

@@ -1,9 +1,9 @@
 //! Samples to a level, every seed.
 
 use super::{arm_styles, level_text};
-use crate::report::data::{Arm, ReportData};
-use crate::report::plot::{Axis, Direction, Figure, Interval, Mark, Panel, Series, Shape};
-use crate::report::stats::{Reach, Summary, summarize};
+use crate::data::{Arm, ReportData};
+use crate::plot::{Axis, Direction, Figure, Interval, Mark, Panel, Series, Shape};
+use crate::stats::{Reach, Summary, summarize};
 
 /// The runs of an arm as counts and bounds; runs that were not measured at this level are left out.
 pub(crate) fn reaches(arm: &Arm, level: &str) -> Vec<Reach> {
@@ -60,7 +60,7 @@ pub fn samples_to(data: &ReportData) -> Figure {
 
 /// Whiskers and median of a summary at a position; an open median is an arrow.
 pub(super) fn summary_marks(s: &Summary, at: f64, along: Direction) -> Vec<Series> {
-    use crate::report::plot::Color;
+    use crate::plot::Color;
     let mut marks = Vec::new();
     if s.runs > 1 {
         let interval =
@@ -83,9 +83,7 @@ fn coverage_text(coverages: &mut Vec<(usize, f64)>) -> String {
     coverages.retain(|(n, _)| *n > 1);
     coverages.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
     coverages.dedup_by_key(|(n, _)| *n);
-    let parts: Vec<String> = coverages
-        .iter()
-        .map(|(n, c)| format!("{} with {n} seeds", crate::report::format::percent(*c)))
-        .collect();
+    let parts: Vec<String> =
+        coverages.iter().map(|(n, c)| format!("{} with {n} seeds", crate::format::percent(*c))).collect();
     if parts.is_empty() { ".".to_owned() } else { format!(" (coverage {}).", parts.join(", ")) }
 }

@@ -2,9 +2,9 @@
 
 use super::samples::summary_marks;
 use super::{ArmStyle, arm_styles, level_text};
-use crate::report::data::{ReportData, SweepCell, SweepTable};
-use crate::report::plot::{Axis, Dash, Direction, Figure, Mark, Panel, Series, Shape, arm_color, arm_shape};
-use crate::report::stats::{Reach, summarize};
+use crate::data::{ReportData, SweepCell, SweepTable};
+use crate::plot::{Axis, Dash, Direction, Figure, Mark, Panel, Series, Shape, arm_color, arm_shape};
+use crate::stats::{Reach, summarize};
 
 /// The arms of a table in order of first appearance, each with its style: that of the report's arm of the same label,
 /// or the next free one.

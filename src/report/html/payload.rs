@@ -1,12 +1,12 @@
 //! What the page's script gets: numbers only, in columns, thinned and rounded so that the page stays small.
 
-use crate::report::curves::{median_curve, thin, thin_indices};
-use crate::report::data::{Arm, ArmKind, DegreeCorrelation, ReportData, SweepTable, Timeline};
-use crate::report::figures::{
+use crate::curves::{median_curve, thin, thin_indices};
+use crate::data::{Arm, ArmKind, DegreeCorrelation, ReportData, SweepTable, Timeline};
+use crate::figures::{
     ArmStyle, arm_styles, cell_reaches, contrast_sentence, level_text, reaches, sweep_arms,
 };
-use crate::report::plot::Dash;
-use crate::report::stats::{Reach, Summary, summarize};
+use crate::plot::Dash;
+use crate::stats::{Reach, Summary, summarize};
 use serde_json::{Value, json};
 
 /// Points of one curve in the page.
@@ -85,7 +85,7 @@ fn timeline(data: &ReportData, timeline: &Timeline) -> Value {
     degrees.sort_unstable();
     degrees.dedup();
     let column = |degree: u32, value: fn(&DegreeCorrelation) -> f64| -> Vec<Value> {
-        let of = |p: &&crate::report::data::TimelinePoint| {
+        let of = |p: &&crate::data::TimelinePoint| {
             p.degrees.iter().find(|d| d.degree == degree).map_or(Value::Null, |d| rounded(value(d)))
         };
         points.iter().map(of).collect()

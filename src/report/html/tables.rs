@@ -2,10 +2,10 @@
 
 use super::markup::Html;
 use super::swatch;
-use crate::report::data::{ReportData, SweepTable, Table, Verdict};
-use crate::report::figures::{arm_styles, cell_reaches, level_text, reaches};
-use crate::report::format;
-use crate::report::stats::{Reach, Summary, summarize};
+use crate::data::{ReportData, SweepTable, Table, Verdict};
+use crate::figures::{arm_styles, cell_reaches, level_text, reaches};
+use crate::format;
+use crate::stats::{Reach, Summary, summarize};
 use std::collections::BTreeSet;
 
 pub(super) fn badge(h: &mut Html, verdict: Verdict) {
@@ -150,7 +150,7 @@ pub(super) fn timelines(h: &mut Html, data: &ReportData) {
             t.recommended.as_ref().map_or((None, ""), |r| (Some(r.samples), r.reason.as_str()));
         let used = match t.used.len() {
             0..=6 => {
-                let name = |u: &crate::report::data::UsedCheckpoint| {
+                let name = |u: &crate::data::UsedCheckpoint| {
                     format!("{} {}", u.label, format::count(u.samples as f64)).trim().to_owned()
                 };
                 t.used.iter().map(name).collect::<Vec<_>>().join(", ")
@@ -211,11 +211,10 @@ pub(super) fn sweep(h: &mut Html, table: &SweepTable) {
     h.raw("</th><th scope=\"col\">Arm</th><th scope=\"col\">Samples, every seed at the best rate</th>");
     h.raw("<th scope=\"col\">Rates tried: median samples (reached / runs)</th></tr></thead><tbody>\n");
     for (value, cell) in cells() {
-        let each = |s: &crate::report::data::SeedReach| {
-            format!("seed {}: {}", s.seed, Reach::new(s.samples, s.budget))
-        };
+        let each =
+            |s: &crate::data::SeedReach| format!("seed {}: {}", s.seed, Reach::new(s.samples, s.budget));
         let each: Vec<String> = cell.seeds.iter().map(each).collect();
-        let tried = |t: &crate::report::data::TriedRate| {
+        let tried = |t: &crate::data::TriedRate| {
             let median = t.median_samples.map_or("—".to_owned(), format::count);
             format!("{}: {median} ({}/{})", format::plain(t.rate), t.reached, t.runs)
         };

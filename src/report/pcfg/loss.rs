@@ -1,10 +1,8 @@
 //! Loss during training.
 
 use super::{phase_sentence, with_drop};
-use crate::probe::phases::Phases;
-use crate::report::plot::{
-    Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Side, TickFormat, arm_color,
-};
+use crate::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Side, TickFormat, arm_color};
+use curricle_probe::phases::Phases;
 
 /// A checkpoint to mark.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,7 +15,7 @@ pub use tree::{tree_figure, tree_section};
 
 use super::data::Section;
 use super::plot::{Color, Dash, Direction, Figure, Mark, Panel, Series};
-use crate::probe::phases::Phases;
+use curricle_probe::phases::Phases;
 
 /// The loss's drop as a shaded region of a panel.
 fn with_drop(panel: Panel, phases: Option<&Phases>) -> Panel {

@@ -1,9 +1,9 @@
 //! M_robust and M_close along a teacher's training.
 
 use super::{CheckpointMark, with_drop};
-use crate::probe::ngram::{NgramSummary, Spread};
-use crate::probe::phases::Phases;
-use crate::report::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, TickFormat, arm_color};
+use crate::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, TickFormat, arm_color};
+use curricle_probe::ngram::{NgramSummary, Spread};
+use curricle_probe::phases::Phases;
 
 /// The measures of one checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +91,7 @@ fn sizes(data: &NgramTimeline) -> Vec<usize> {
 
 /// Says, from the numbers, where M_robust peaks and how far it falls.
 fn peak_sentence(data: &NgramTimeline) -> String {
-    use crate::report::format::{count, significant};
+    use crate::format::{count, significant};
     let n = if sizes(data).contains(&3) { 3 } else { sizes(data).first().copied().unwrap_or(3) };
     let medians = || {
         data.points

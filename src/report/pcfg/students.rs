@@ -1,9 +1,9 @@
 //! What students gain: final accuracy by first checkpoint, and probe accuracy by tree level.
 
-use crate::probe::ngram::Spread;
-use crate::report::plot::{
+use crate::plot::{
     Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, TickFormat, arm_color, arm_shape,
 };
+use curricle_probe::ngram::Spread;
 
 /// Final accuracies of the students whose first checkpoint was this one.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 use super::*;
-use crate::probe::ngram::{NgramSummary, Spread};
-use crate::rng::{Purpose, Stream};
-use crate::task::pcfg::{Grammar, Sampler};
+use curricle_core::rng::{Purpose, Stream};
+use curricle_core::task::pcfg::{Grammar, Sampler};
+use curricle_probe::ngram::{NgramSummary, Spread};
 
 fn phases() -> Phases {
     Phases {

@@ -1,9 +1,9 @@
 //! A sentence with its derivation tree.
 
 use super::section;
-use crate::report::data::Section;
-use crate::report::plot::{Axis, Color, Figure, Mark, Panel, Series, Side, TickFormat};
-use crate::task::pcfg::{Grammar, Tree, sample};
+use crate::data::Section;
+use crate::plot::{Axis, Color, Figure, Mark, Panel, Series, Side, TickFormat};
+use curricle_core::task::pcfg::{Grammar, Tree, sample};
 
 /// Longest sentence that is drawn; longer ones are shown as text only.
 const MOST_TOKENS: usize = 60;

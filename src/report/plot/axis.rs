@@ -1,6 +1,6 @@
 //! Axes: scale, range, ticks and tick labels, and their mapping for plotters.
 
-use crate::report::format;
+use crate::format;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;

@@ -83,7 +83,7 @@ impl Figure {
     /// # Errors
     /// As [`Figure::to_png`], and when the file cannot be written.
     pub fn write_png(&self, path: &Path, scale: f64) -> Result<(), PlotError> {
-        crate::report::files::write_atomic(path, &self.to_png(scale)?)
+        crate::files::write_atomic(path, &self.to_png(scale)?)
             .map_err(|source| PlotError::Write { path: path.to_owned(), source })
     }
 

@@ -8,6 +8,7 @@ mod sampled;
 
 use std::ops::{Add, Sub};
 
+use curricle_core::math::fourier::{butterfly, walsh_hadamard};
 use rayon::prelude::*;
 
 pub(crate) use layer::phi;
@@ -18,7 +19,7 @@ use crate::error::{Result, TheoryError, out_of_range};
 use crate::net::ReluNet;
 
 /// Largest dimension of the exact transforms.
-pub const MAX_DIMENSION: usize = 24;
+pub const MAX_DIMENSION: usize = curricle_core::math::fourier::MAX_DIMENSION;
 
 /// Below this length a transform is done by one thread.
 const SEQUENTIAL: usize = 1 << 14;
@@ -121,21 +122,7 @@ fn transform<T: Copy + Send + Add<Output = T> + Sub<Output = T>>(values: &mut [T
         rayon::join(|| transform(a), || transform(b));
         return;
     }
-    let mut half = values.len() / 2;
-    while half > 0 {
-        for pair in values.chunks_exact_mut(2 * half) {
-            let (a, b) = pair.split_at_mut(half);
-            butterfly(a, b);
-        }
-        half /= 2;
-    }
-}
-
-#[inline]
-fn butterfly<T: Copy + Add<Output = T> + Sub<Output = T>>(a: &mut [T], b: &mut [T]) {
-    for (a, b) in a.iter_mut().zip(b) {
-        (*a, *b) = (*a + *b, *a - *b);
-    }
+    walsh_hadamard(values);
 }
 
 #[cfg(test)]

@@ -1,0 +1,18 @@
+//! What curricle computes with, as pure functions: no files, no threads, no BLAS, no GPU.
+//!
+//! ```text
+//! rng       random bits as a function of (seed, stream, index)
+//! math      small statistics and the Walsh-Hadamard transform
+//! model     shapes, parameters, losses, and what a model can be asked
+//! optim     SGD steps, Adam's settings, learning rates
+//! task      what is learned: Boolean functions and grammars
+//! distill   what a student learns from: targets and schedules of teachers
+//! ```
+#![deny(missing_docs)]
+
+pub mod distill;
+pub mod math;
+pub mod model;
+pub mod optim;
+pub mod rng;
+pub mod task;

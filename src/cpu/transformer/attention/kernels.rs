@@ -1,0 +1,199 @@
+//! The loops of attention over one head: sixteen lanes against eight columns at a time.
+
+use super::CHUNK;
+use crate::transformer::simd::{LANES, Register, V};
+
+/// Calls a function over [`Register`] with the registers of the instruction set `F`.
+macro_rules! registers {
+    ($F:ident, $function:ident($($argument:expr),* $(,)?)) => {
+        // SAFETY: `F` says for which instruction set this code is compiled, and so where it runs.
+        unsafe {
+            match $F {
+                #[cfg(target_arch = "x86_64")]
+                crate::transformer::simd::AVX512 => $function::<crate::transformer::simd::x86::Avx512>($($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                crate::transformer::simd::AVX2 => $function::<crate::transformer::simd::x86::Avx2>($($argument),*),
+                _ => $function::<crate::transformer::simd::V>($($argument),*),
+            }
+        }
+    };
+}
+pub(super) use registers;
+
+/// Copies one head's columns of some rows, (x + bias) * scale, to `[chunk][row][8]`.
+#[inline(always)]
+pub fn pack(
+    from: &[f32],
+    stride: usize,
+    rows: impl ExactSizeIterator<Item = usize>,
+    bias: &[f32],
+    scale: f32,
+    out: &mut [[f32; CHUNK]],
+) {
+    let (count, width) = (rows.len(), bias.len());
+    let chunks = width.div_ceil(CHUNK);
+    if width == CHUNK {
+        // The common case, without counting columns.
+        let bias: &[f32; CHUNK] = bias.first_chunk().expect("eight columns");
+        for (out, row) in out.iter_mut().zip(rows) {
+            let from: &[f32; CHUNK] = from[row * stride..].first_chunk().expect("eight columns");
+            for c in 0..CHUNK {
+                out[c] = (from[c] + bias[c]) * scale;
+            }
+        }
+        return;
+    }
+    for (i, row) in rows.enumerate() {
+        let from = &from[row * stride..row * stride + width];
+        for chunk in 0..chunks {
+            let mut values = [0.0; CHUNK];
+            let columns = chunk * CHUNK..width.min((chunk + 1) * CHUNK);
+            for ((value, x), b) in values.iter_mut().zip(&from[columns.clone()]).zip(&bias[columns]) {
+                *value = (x + b) * scale;
+            }
+            out[chunk * count + i] = values;
+        }
+    }
+}
+
+/// `[chunk][row][8]` to `[block of 16 rows][chunk][8]` with rows in the lanes.
+#[inline(always)]
+pub fn turn(out: &[[f32; CHUNK]], count: usize, lanes: &mut [V]) {
+    let chunks = out.len() / count;
+    for block in 0..count.div_ceil(LANES) {
+        for chunk in 0..chunks {
+            let rows = &out[chunk * count + block * LANES..chunk * count + count.min((block + 1) * LANES)];
+            let lanes = &mut lanes[(block * chunks + chunk) * CHUNK..][..CHUNK];
+            for (c, lane) in lanes.iter_mut().enumerate() {
+                let mut values = [0.0; LANES];
+                for (value, row) in values.iter_mut().zip(rows) {
+                    *value = row[c];
+                }
+                *lane = V(values);
+            }
+        }
+    }
+}
+
+/// target[j] (+)= sum_c lanes[c] * rows[j][c].
+///
+/// # Safety
+/// As for [`Register`], here and below.
+#[inline(always)]
+pub unsafe fn products<R: Register>(target: &mut [V], rows: &[[f32; CHUNK]], lanes: &[V], first: bool) {
+    let from: &[V; CHUNK] = lanes.first_chunk().expect("a chunk of lanes");
+    // SAFETY: the caller's.
+    unsafe {
+        let mut lanes = [R::splat(0.0); CHUNK];
+        for c in 0..CHUNK {
+            lanes[c] = R::load(&from[c]);
+        }
+        for (target, row) in target.iter_mut().zip(rows) {
+            // Two chains, so that one's latency hides behind the other.
+            let mut sum = R::load(if first { &V::ZERO } else { target });
+            let mut other = R::splat(0.0);
+            for c in 0..CHUNK / 2 {
+                sum = sum.add_scaled(lanes[c], row[c]);
+                other = other.add_scaled(lanes[CHUNK / 2 + c], row[CHUNK / 2 + c]);
+            }
+            sum.add(other).store(target);
+        }
+    }
+}
+
+/// sum_j weights[j] * rows[j][c] for c of one chunk, times `scale`.
+#[inline(always)]
+pub unsafe fn combine<R: Register>(weights: &[V], rows: &[[f32; CHUNK]], scale: &V) -> [V; CHUNK] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [R::splat(0.0); CHUNK];
+        for (weight, row) in weights.iter().zip(rows) {
+            let weight = R::load(weight);
+            for c in 0..CHUNK {
+                sums[c] = sums[c].add_scaled(weight, row[c]);
+            }
+        }
+        let mut out = [V::ZERO; CHUNK];
+        let scale = R::load(scale);
+        for c in 0..CHUNK {
+            sums[c].mul(scale).store(&mut out[c]);
+        }
+        out
+    }
+}
+
+/// Scores become exp(score - peak); returns their sums.
+#[inline(always)]
+pub unsafe fn exponentials<R: Register>(scores: &mut [V], peak: &V) -> V {
+    // SAFETY: the caller's.
+    unsafe {
+        let peak = R::load(peak);
+        let mut total = R::splat(0.0);
+        for score in scores {
+            let p = R::load(score).sub(peak).exp();
+            total = total.add(p);
+            p.store(score);
+        }
+        let mut out = V::ZERO;
+        total.store(&mut out);
+        out
+    }
+}
+
+/// Scores become dL/dscore = p (dL/dp - dot) with p = exp(score - peak) * inverse and dL/dp in `slopes`.
+#[inline(always)]
+pub unsafe fn score_slopes<R: Register>(scores: &mut [V], slopes: &[V], [peak, inverse, dot]: &[V; 3]) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (peak, inverse, dot) = (R::load(peak), R::load(inverse), R::load(dot));
+        for (score, slope) in scores.iter_mut().zip(slopes) {
+            let p = R::load(score).sub(peak).exp().mul(inverse);
+            p.mul(R::load(slope).sub(dot)).store(score);
+        }
+    }
+}
+
+/// The same with one query's [peak, inverse, dot] per row: dL/dscore goes to `slopes`, p to `scores`.
+#[inline(always)]
+pub unsafe fn key_slopes<R: Register>(scores: &mut [V], slopes: &mut [V], statistics: &[[f32; 3]]) {
+    // SAFETY: the caller's.
+    unsafe {
+        for ((score, slope), [peak, inverse, dot]) in scores.iter_mut().zip(slopes).zip(statistics) {
+            let p = R::load(score).sub(R::splat(*peak)).exp().mul(R::splat(*inverse));
+            p.mul(R::load(slope).sub(R::splat(*dot))).store(slope);
+            p.store(score);
+        }
+    }
+}
+
+/// Minus infinity in the lanes whose query does not see the key.
+#[inline(always)]
+pub fn hide(scores: &mut [V], from: usize, seen: &[u32; LANES]) {
+    for (k, score) in scores.iter_mut().enumerate().skip(from) {
+        for (s, seen) in score.0.iter_mut().zip(seen) {
+            *s = if (k as u32) < *seen { *s } else { f32::NEG_INFINITY };
+        }
+    }
+}
+
+/// How many keys the sixteen queries of a block see; padding lanes see what the last query sees.
+#[inline(always)]
+pub fn seen_lanes(seen: &[u32]) -> [u32; LANES] {
+    std::array::from_fn(|lane| seen[lane.min(seen.len() - 1)])
+}
+
+#[inline(always)]
+pub fn rows(rows: &[u32]) -> impl ExactSizeIterator<Item = usize> {
+    rows.iter().map(|r| *r as usize)
+}
+
+/// Adds lanes (rows `range` of the packed order) of one chunk to columns of the rows they came from.
+#[inline(always)]
+pub fn scatter(sums: &[V; CHUNK], to: &mut [f32], stride: usize, at: usize, rows: &[u32], columns: usize) {
+    for (lane, row) in rows.iter().enumerate() {
+        let to = &mut to[*row as usize * stride + at..][..columns];
+        for (t, sum) in to.iter_mut().zip(sums) {
+            *t += sum.0[lane];
+        }
+    }
+}

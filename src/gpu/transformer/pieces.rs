@@ -1,0 +1,179 @@
+//! Batches in parts that fit on the device, their plans, and launches in portions a watchdog lets pass.
+
+use super::buffers::{Kind, Sizes, bytes};
+use super::model::GpuTransformer;
+use super::plan::{Plan, Shared};
+use super::recorder::{Costed, Step, split};
+use crate::context::{Launch, Pacer, Pipeline};
+use crate::{GpuContext, GpuError};
+use curricle_core::model::transformer::{BatchError, TokenBatch};
+use curricle_core::optim::AdamSettings;
+use std::sync::{MutexGuard, PoisonError};
+
+/// Batch sizes whose buffers are kept.
+const PLANS: usize = 8;
+
+/// What changes while a model computes.
+pub(super) struct State {
+    /// The most recently used last.
+    pub(super) plans: Vec<Plan>,
+    pub(super) adam: Option<(AdamSettings, Vec<Costed>)>,
+    pub(super) pacer: Pacer,
+    pub(super) pipeline: Pipeline,
+}
+
+pub(super) fn refused(error: BatchError) -> GpuError {
+    GpuError::Refused(error.to_string())
+}
+
+impl GpuTransformer {
+    /// Calls `work(piece, its reads, number of the first of them)` for parts of the batch that fit on the device; parts without
+    /// reads are left out.
+    pub(super) fn pieces(
+        &self,
+        batch: &TokenBatch<'_>,
+        reads: &[u32],
+        kind: Kind,
+        mut work: impl FnMut(TokenBatch<'_>, Vec<u32>, usize) -> Result<(), GpuError>,
+    ) -> Result<(), GpuError> {
+        let TokenBatch { sequences, length, .. } = *batch;
+        let most = self.budget();
+        let limits = self.context.limits();
+        // Indices are 32-bit.
+        let allowed = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((16 << 30) - 4);
+        let mut together = sequences.min(limits.max_compute_workgroups_per_dimension as usize);
+        loop {
+            // As if all reads were in one part: which sequences have how many must not matter for the cut.
+            let sizes = self.sizes(together, length, reads.len().min(together * length), kind);
+            let (total, largest) = bytes(&self.config, &sizes);
+            if total <= most && largest <= allowed {
+                break;
+            }
+            if together == 1 {
+                let (needed, allowed) = if largest > allowed { (largest, allowed) } else { (total, most) };
+                return Err(GpuError::TooLarge {
+                    what: format!("one sequence of {length} tokens"),
+                    adapter: self.context.name(),
+                    needed,
+                    allowed,
+                });
+            }
+            together = together.div_ceil(2);
+        }
+        for first in (0..sequences).step_by(together) {
+            let count = together.min(sequences - first);
+            let range = first * length..(first + count) * length;
+            let at = |position: usize| reads.partition_point(|r| (*r as usize) < position);
+            let (from, to) = (at(range.start), at(range.end));
+            if from == to {
+                continue;
+            }
+            let piece = TokenBatch {
+                sequences: count,
+                length,
+                tokens: &batch.tokens[range.clone()],
+                keys: batch.keys.map(|k| &k[range.clone()]),
+                first: batch.first.wrapping_add(first as u64),
+            };
+            work(piece, reads[from..to].iter().map(|r| r - range.start as u32).collect(), from)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn budget(&self) -> u64 {
+        self.options.memory.unwrap_or_else(|| self.context.memory_budget())
+    }
+
+    pub(super) fn sizes(&self, sequences: usize, length: usize, reads: usize, kind: Kind) -> Sizes {
+        sizes(self.options.exact_savings, sequences, length, reads, kind)
+    }
+
+    /// Writes what a piece needs; its plan is the last of the state's afterwards.
+    pub(super) fn prepare<'s>(
+        &self,
+        state: &'s mut State,
+        batch: &TokenBatch<'_>,
+        reads: &[u32],
+        kind: Kind,
+        step: Step,
+    ) -> Result<&'s Plan, GpuError> {
+        let sizes = self.sizes(batch.sequences, batch.length, reads.len(), kind);
+        if let Some(at) = state.plans.iter().position(|p| p.sizes == sizes) {
+            let plan = state.plans.remove(at);
+            state.plans.push(plan);
+        } else {
+            let (needed, _) = bytes(&self.config, &sizes);
+            let kept = |plans: &[Plan]| plans.iter().map(|p| p.bytes).sum::<u64>();
+            while !state.plans.is_empty()
+                && (state.plans.len() >= PLANS || kept(&state.plans) + needed > self.budget())
+            {
+                state.plans.remove(0);
+            }
+            let shared = Shared {
+                context: &self.context,
+                config: &self.config,
+                layout: &self.layout,
+                params: &self.params,
+                grads: &self.grads,
+                step: &self.step,
+                spare: &self.spare,
+                results: &self.results,
+            };
+            state.plans.push(Plan::new(&shared, sizes)?);
+        }
+        let plan = &state.plans[state.plans.len() - 1];
+        let list = plan.ints.fill(batch, reads, self.config.vocab, self.config.pad_token);
+        self.context.write(&plan.list, 0, &list);
+        let step = Step { first: split(batch.first), reads: reads.len() as u32, ..step };
+        self.context.write(&self.step, 0, &[step]);
+        Ok(plan)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    pub(super) fn finish(&mut self, context: &GpuContext) -> Result<(), GpuError> {
+        let result = self.pipeline.finish(context, &mut self.pacer);
+        // The next call starts its clock anew.
+        self.pipeline = Pipeline::default();
+        result
+    }
+}
+
+/// Submits the launches in portions of about [`Pacer::TARGET`].
+pub(super) fn submit(
+    context: &GpuContext,
+    pacer: &mut Pacer,
+    pipeline: &mut Pipeline,
+    launches: &[Costed],
+) -> Result<(), GpuError> {
+    // A dispatch that does nothing costs about as much as a million operations.
+    let cost = |l: &Costed| 1.0 + l.flops / 1e6;
+    let mut portion: Vec<Launch> = Vec::new();
+    let mut units = 0.0;
+    for (i, launch) in launches.iter().enumerate() {
+        portion.push(launch.launch.clone());
+        units += cost(launch);
+        let last = i + 1 == launches.len();
+        if last || units + cost(&launches[i + 1]) > pacer.next() as f64 {
+            pipeline.push(context, pacer, context.submit(&portion), units as usize)?;
+            portion.clear();
+            units = 0.0;
+        }
+    }
+    Ok(())
+}
+
+/// A batch's sizes: a function of the batch alone, so that the same batches give the same bits whatever came before.
+pub(super) fn sizes(exact_savings: bool, sequences: usize, length: usize, reads: usize, kind: Kind) -> Sizes {
+    let positions = sequences * length;
+    // In steps of at least an eighth of a power of two, so that masks of varying size share buffers.
+    let step = (reads.next_power_of_two() / 8).max(32);
+    let capacity = reads.next_multiple_of(step).min(positions).max(1);
+    let whole = matches!(kind, Kind::Hidden(_));
+    let compact = exact_savings && !whole && 4 * capacity <= 3 * positions;
+    Sizes { sequences, length, capacity, kind, compact }
+}

@@ -1,0 +1,3 @@
+//! Teachers that students learn from.
+
+pub mod teacher;

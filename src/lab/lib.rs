@@ -1,0 +1,20 @@
+//! The laboratory: teachers and students in training, distillation, experiments with their run folders and claims.
+//!
+//! ```text
+//! device       which device computes
+//! transformer  a transformer on either engine
+//! model        checkpoints as models that a probe can ask
+//! oracle       the CPU engine as what the GPU's self-test compares with
+//! train        the training loop
+//! distill      teachers
+//! run          experiments: specs, run folders, metrics, claims
+//! ```
+#![deny(missing_docs)]
+
+pub mod device;
+pub mod distill;
+pub mod model;
+pub mod oracle;
+pub mod run;
+pub mod train;
+pub mod transformer;

@@ -1,0 +1,840 @@
+//! What a spec resolves to: every arm with every setting, checked.
+
+use super::spec::{
+    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, Duration, EvaluationSpec, NgramSpec, NonterminalSpec,
+    Objective, OptimizerKind, ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, SweepAxis,
+    TeacherSpec,
+};
+use super::task::Task;
+use crate::train::settings::{MlpTraining, Model, Training, TransformerTraining};
+use curricle_core::distill::target::LabelMix;
+use curricle_core::model::{Loss, MlpInit, MlpShape};
+use curricle_core::optim::AdamSettings;
+use indexmap::IndexMap;
+use std::path::{Path, PathBuf};
+
+/// Name of the arm that `[teacher]` becomes.
+pub const TEACHER: &str = "teacher";
+
+/// Steps and durations are below this, so that sums of them fit 64 bits.
+const STEPS: u64 = 1 << 50;
+/// Samples of one run are below this: they are counted in 64 bits.
+const SAMPLES: u64 = 1 << 63;
+/// Sentences a measurement is made on at most.
+const SENTENCES: u64 = 1_000_000;
+
+/// A checked experiment.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name.
+    pub experiment: String,
+    /// Scale.
+    pub scale: String,
+    /// One paragraph.
+    pub description: String,
+    /// Seeds, distinct.
+    pub seeds: Vec<u64>,
+    /// The task.
+    pub task: Task,
+    /// Evaluation.
+    pub evaluation: EvaluationSpec,
+    /// The teacher.
+    pub teacher: Option<Training>,
+    /// Every student run of one seed: arms, repeated over the sweep and over the tuning grid.
+    pub students: Vec<Student>,
+    /// Correlations.
+    pub correlations: Option<CorrelationSpec>,
+    /// n-gram robustness.
+    pub ngrams: Option<NgramSpec>,
+    /// Probes for non-terminals.
+    pub nonterminals: Option<NonterminalSpec>,
+    /// Axis of the sweep, if any.
+    pub axis: Option<SweepAxis>,
+    /// True when arms are repeated over learning rates.
+    pub tuned: bool,
+    /// Claims by name.
+    pub claims: IndexMap<String, ClaimSpec>,
+    /// The paper's numbers.
+    pub references: Vec<ReferenceSpec>,
+}
+
+/// One student run of each seed.
+#[derive(Debug, Clone)]
+pub struct Student {
+    /// Name of the run: the arm, and the value of the axis and the rate where they vary.
+    pub name: String,
+    /// The arm in the spec.
+    pub arm: String,
+    /// Value of the sweep axis.
+    pub at: Option<f64>,
+    /// Settings.
+    pub training: Training,
+    /// The teacher to follow; none for labels.
+    pub distill: Option<DistillSpec>,
+}
+
+struct Checker<'a> {
+    path: &'a Path,
+}
+
+impl Checker<'_> {
+    fn fail<T>(&self, key: &str, detail: impl Into<String>) -> Result<T, SpecError> {
+        Err(SpecError::Value { path: self.path.to_owned(), key: key.to_owned(), detail: detail.into() })
+    }
+
+    fn require(&self, holds: bool, key: &str, detail: impl Into<String>) -> Result<(), SpecError> {
+        if holds { Ok(()) } else { self.fail(key, detail) }
+    }
+}
+
+impl Plan {
+    /// Resolves and checks a spec; `path` is named in errors and is what relative teacher paths refer to the
+    /// working directory beside.
+    ///
+    /// # Errors
+    /// Names the key, what is wrong and what is allowed.
+    pub fn resolve(spec: SpecFile, path: &Path) -> Result<Self, SpecError> {
+        let check = Checker { path };
+        for (key, name) in [("experiment", &spec.experiment), ("scale", &spec.scale)] {
+            check_name(&check, key, name)?;
+        }
+        check.require(!spec.seeds.is_empty(), "seeds", "give at least one seed")?;
+        let distinct: std::collections::HashSet<_> = spec.seeds.iter().collect();
+        check.require(distinct.len() == spec.seeds.len(), "seeds", "a seed occurs twice")?;
+        let task = Task::resolve(&spec.task, spec.seeds[0]).map_err(|(key, detail)| SpecError::Value {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            detail,
+        })?;
+        let evaluation = &spec.evaluation;
+        check.require(
+            (1..=10_000_000).contains(&evaluation.samples),
+            "evaluation.samples",
+            "must be from 1 to 10000000",
+        )?;
+        check.require(evaluation.every_samples > 0, "evaluation.every_samples", "must be at least 1")?;
+        check.require(
+            evaluation.levels.iter().all(|l| *l > 0.0 && *l <= 1.0) && !evaluation.levels.is_empty(),
+            "evaluation.levels",
+            "accuracies above 0 and up to 1 are needed",
+        )?;
+        let teacher = match &spec.teacher {
+            Some(arm) => {
+                check.require(arm.distill.is_none(), "teacher.distill", "the teacher learns from labels")?;
+                Some(training(&check, TEACHER, TEACHER, arm, &ArmSpec::default(), &spec, &task)?)
+            }
+            None => None,
+        };
+        let mut students = Vec::new();
+        for (name, arm) in &spec.arms {
+            let key = format!("arms.{name}");
+            check_name(&check, &key, name)?;
+            check.require(
+                name != TEACHER && name != "figures",
+                &key,
+                "this name is taken: call the arm something else",
+            )?;
+            let base = training(&check, &key, name, arm, &spec.student, &spec, &task)?;
+            let distill = arm.distill.clone().or_else(|| spec.student.distill.clone());
+            if let Some(distill) = &distill {
+                check_distill(&check, &format!("{key}.distill"), distill, teacher.as_ref(), &base)?;
+            }
+            students.extend(repeat(&check, name, base, distill, &spec)?);
+        }
+        check.require(
+            teacher.is_some() || !students.is_empty(),
+            "arms",
+            "the spec trains nothing: give a [teacher] or [arms.NAME]",
+        )?;
+        if let Some(correlations) = &spec.correlations {
+            let Some(all) = task.boolean().map(|b| b.k * (b.classes - 1)) else {
+                return check.fail("correlations", "monomials exist for parity and hierarchy");
+            };
+            check.require(teacher.is_some(), "correlations", "there is no [teacher] to measure")?;
+            check.require(
+                correlations.degrees.iter().all(|d| (1..=5.min(all)).contains(d)),
+                "correlations.degrees",
+                format!("must be from 1 to {}", 5.min(all)),
+            )?;
+            check.require(
+                (100..=1_000_000_000).contains(&correlations.samples),
+                "correlations.samples",
+                "must be from 100 to 1000000000",
+            )?;
+        }
+        if let Some(ngrams) = &spec.ngrams {
+            check.require(teacher.is_some(), "ngrams", "there is no [teacher] to measure")?;
+            check.require(
+                task.pcfg().is_some_and(|p| p.objective == Objective::Masked),
+                "ngrams",
+                "n-gram robustness is measured where tokens are masked: a pcfg with objective = \"masked\"",
+            )?;
+            let sizes = &ngrams.sizes;
+            let most = curricle_probe::ngram::MOST_TOKENS;
+            check.require(
+                !sizes.is_empty() && sizes.iter().all(|n| (2..=most).contains(n)),
+                "ngrams.sizes",
+                format!("lengths from 2 to {most} are needed"),
+            )?;
+            check.require(
+                (1..=SENTENCES).contains(&ngrams.sentences),
+                "ngrams.sentences",
+                format!("must be from 1 to {SENTENCES}"),
+            )?;
+            check.require(
+                ngrams.every.is_none_or(|k| (1..=1_000_000).contains(&k)),
+                "ngrams.every",
+                "every k-th position with k from 1 to 1000000",
+            )?;
+        }
+        if let Some(probe) = &spec.nonterminals {
+            check.require(task.pcfg().is_some(), "nonterminals", "only a pcfg has non-terminals")?;
+            for (key, sentences) in [("nonterminals.train", probe.train), ("nonterminals.test", probe.test)] {
+                check.require(
+                    (1..=SENTENCES).contains(&sentences),
+                    key,
+                    format!("must be from 1 to {SENTENCES} sentences"),
+                )?;
+            }
+            check.require(
+                probe.penalty.is_finite() && probe.penalty >= 0.0,
+                "nonterminals.penalty",
+                format!("{} is not a number from 0 on", probe.penalty),
+            )?;
+        }
+        check_claims(&check, &spec, &students)?;
+        for reference in &spec.references {
+            check.require(
+                reference.arm == TEACHER || spec.arms.contains_key(&reference.arm),
+                "references.arm",
+                format!("there is no arm {:?}", reference.arm),
+            )?;
+        }
+        Ok(Self {
+            axis: spec.sweep.as_ref().map(|s| s.axis),
+            tuned: spec.tune.is_some(),
+            experiment: spec.experiment,
+            scale: spec.scale,
+            description: spec.description,
+            seeds: spec.seeds,
+            task,
+            evaluation: spec.evaluation,
+            teacher,
+            students,
+            correlations: spec.correlations,
+            ngrams: spec.ngrams,
+            nonterminals: spec.nonterminals,
+            claims: spec.claims,
+            references: spec.references,
+        })
+    }
+
+    /// 1 / number of classes.
+    pub fn chance(&self) -> f64 {
+        self.task.chance()
+    }
+
+    /// Where the runs of this experiment lie below `out`.
+    pub fn root(&self, out: &Path) -> PathBuf {
+        out.join(&self.experiment)
+    }
+}
+
+fn check_name(check: &Checker, key: &str, name: &str) -> Result<(), SpecError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    check.require(
+        !name.is_empty() && name.len() <= 80 && name.chars().all(good) && !name.starts_with('.'),
+        key,
+        format!("{name:?} is used as a folder name: letters, digits, '-', '_' and '.' only, up to 80"),
+    )
+}
+
+/// Resolves one arm over its defaults.
+fn training(
+    check: &Checker,
+    key: &str,
+    name: &str,
+    arm: &ArmSpec,
+    defaults: &ArmSpec,
+    spec: &SpecFile,
+    task: &Task,
+) -> Result<Training, SpecError> {
+    let at = |field: &str| format!("{key}.{field}");
+    let missing = |field: &str, example: &str| -> SpecError {
+        let place = if key == TEACHER { "" } else { " here or in [student]" };
+        SpecError::Value {
+            path: check.path.to_owned(),
+            key: at(field),
+            detail: format!("missing; set it{place}, such as {field} = {example}"),
+        }
+    };
+    let batch = arm.batch.or(defaults.batch).ok_or_else(|| missing("batch", "32"))?;
+    check.require((1..=1_000_000).contains(&batch), &at("batch"), "must be from 1 to 1000000")?;
+    let steps = match (arm.steps, arm.samples, defaults.steps, defaults.samples) {
+        (Some(_), Some(_), ..) | (None, None, Some(_), Some(_)) => {
+            return check.fail(&at("steps"), "give steps or samples, not both");
+        }
+        (Some(steps), ..) | (None, None, Some(steps), None) => steps,
+        (None, Some(samples), ..) | (None, None, None, Some(samples)) => samples.div_ceil(batch as u64),
+        (None, None, None, None) => return Err(missing("steps", "10000")),
+    };
+    check.require(steps > 0, &at("steps"), "must be at least 1")?;
+    check.require(steps < STEPS, &at("steps"), "must be below 2^50")?;
+    check_samples(check, &at("steps"), steps, batch)?;
+    let learning_rate = match (arm.learning_rate.or(defaults.learning_rate), &spec.tune) {
+        (Some(rate), _) => rate,
+        (None, Some(tune)) if key != TEACHER && !tune.learning_rate.is_empty() => tune.learning_rate[0],
+        (None, _) => return Err(missing("learning_rate", "0.1")),
+    };
+    check.require(
+        learning_rate.is_finite() && learning_rate > 0.0,
+        &at("learning_rate"),
+        format!("{learning_rate} is not a positive number"),
+    )?;
+    let weight_decay = arm.weight_decay.or(defaults.weight_decay).unwrap_or(0.0);
+    check.require(
+        weight_decay.is_finite() && weight_decay >= 0.0,
+        &at("weight_decay"),
+        format!("{weight_decay} is not a number from 0 on"),
+    )?;
+    let schedule = arm.schedule.or(defaults.schedule).unwrap_or_default();
+    check.require(
+        (0.0..1.0).contains(&schedule.warmup()),
+        &at("schedule.warmup"),
+        "a fraction from 0 to below 1 is needed",
+    )?;
+    let checkpoints = arm.checkpoints.clone().or(defaults.checkpoints.clone()).unwrap_or_default();
+    for (field, value) in [
+        ("every_steps", checkpoints.every_steps),
+        ("transition_every_steps", checkpoints.transition_every_steps),
+        ("log_spaced", checkpoints.log_spaced.map(u64::from)),
+    ] {
+        check.require(value != Some(0), &at(&format!("checkpoints.{field}")), "must be at least 1")?;
+    }
+    let stop = arm.stop.or(defaults.stop);
+    if let Some(stop) = stop {
+        check.require(
+            stop.accuracy > 0.0 && stop.accuracy <= 1.0 && stop.evaluations > 0,
+            &at("stop"),
+            "an accuracy above 0 and up to 1 and at least one evaluation are needed",
+        )?;
+    }
+    let model = model(check, key, arm, defaults, weight_decay, task)?;
+    let label = arm.label.clone().unwrap_or_else(|| name.to_owned());
+    Ok(Training {
+        label,
+        model,
+        chance: task.chance(),
+        batch,
+        steps,
+        learning_rate,
+        schedule,
+        evaluate_every: spec.evaluation.every_samples.div_ceil(batch as u64),
+        checkpoints,
+        stop,
+    })
+}
+
+/// Refuses runs whose samples cannot be counted.
+fn check_samples(check: &Checker, key: &str, steps: u64, batch: usize) -> Result<(), SpecError> {
+    check.require(
+        steps.checked_mul(batch as u64).is_some_and(|samples| samples < SAMPLES),
+        key,
+        format!("{steps} steps of {batch} samples are too many: samples must stay below 2^63"),
+    )
+}
+
+/// The model of an arm.
+fn model(
+    check: &Checker,
+    key: &str,
+    arm: &ArmSpec,
+    defaults: &ArmSpec,
+    weight_decay: f64,
+    task: &Task,
+) -> Result<Model, SpecError> {
+    let at = |field: &str| format!("{key}.{field}");
+    // What an arm says itself comes before what [student] says.
+    let (hidden, transformer) = match (&arm.hidden, &arm.model) {
+        (None, None) => (defaults.hidden.clone(), defaults.model.clone()),
+        (hidden, model) => (hidden.clone(), model.clone()),
+    };
+    let loss = arm.loss.or(defaults.loss);
+    let init = arm.init.or(defaults.init);
+    match (hidden, transformer) {
+        (Some(_), Some(_)) => {
+            check.fail(&at("model"), "give hidden (an MLP) or model (a transformer), not both")
+        }
+        (None, None) => {
+            let place = if key == TEACHER { "" } else { " here or in [student]" };
+            let example = "hidden = [100] (an MLP) or model = { kind = \"gpt2\", layers = 2, heads = 4 }";
+            check.fail(&at("hidden"), format!("missing; set it{place}, such as {example}"))
+        }
+        (Some(hidden), None) => {
+            check.require(
+                !hidden.is_empty() && hidden.iter().all(|w| (1..=10_000_000).contains(w)),
+                &at("hidden"),
+                "one or more widths from 1 to 10000000 are needed",
+            )?;
+            let Some(boolean) = task.boolean() else {
+                return check.fail(&at("hidden"), "an MLP does not read sentences: give a model");
+            };
+            check.require(
+                arm.optimizer.or(defaults.optimizer).is_none(),
+                &at("optimizer"),
+                "MLPs are trained by SGD; only a transformer has an optimizer",
+            )?;
+            check.require(
+                arm.accumulate.or(defaults.accumulate).is_none(),
+                &at("accumulate"),
+                "only a transformer's steps are cut into micro-batches",
+            )?;
+            let classes = boolean.classes;
+            let loss = loss.unwrap_or_default();
+            check.require(
+                loss == Loss::CrossEntropy || classes == 2,
+                &at("loss"),
+                "hinge and correlation losses are of the margin of 2 classes",
+            )?;
+            let init = init.unwrap_or_default();
+            check.require(
+                init == MlpInit::Pytorch || (hidden.len() == 1 && hidden[0] % 2 == 0 && classes == 2),
+                &at("init"),
+                "the symmetric initialisation needs one hidden layer of even width and 2 classes",
+            )?;
+            let shape = MlpShape { d: boolean.d, hidden, classes };
+            Ok(Model::Mlp(MlpTraining { shape, init, weight_decay, loss }))
+        }
+        (None, Some(spec)) => {
+            check.require(
+                init.is_none(),
+                &at("init"),
+                "a transformer's first weights are set by model.init_std",
+            )?;
+            check.require(
+                loss.is_none_or(|l| l == Loss::CrossEntropy),
+                &at("loss"),
+                "a transformer minimises the cross-entropy",
+            )?;
+            let config = task
+                .transformer(&spec)
+                .and_then(|config| config.check().map(|()| config).map_err(|e| e.to_string()))
+                .or_else(|detail| check.fail(&at("model"), detail))?;
+            let optimizer = arm.optimizer.or(defaults.optimizer);
+            let mut adam = AdamSettings { weight_decay: weight_decay as f32, ..AdamSettings::default() };
+            if let Some(o) = optimizer {
+                let positive = |x: f32| x.is_finite() && x > 0.0;
+                check.require(
+                    [o.betas.0, o.betas.1].iter().all(|b| (0.0..1.0).contains(b))
+                        && positive(o.eps)
+                        && o.clip.is_none_or(positive),
+                    &at("optimizer"),
+                    "betas from 0 to below 1 and a positive eps and clip are needed",
+                )?;
+                let decoupled = o.kind == OptimizerKind::Adamw;
+                adam = AdamSettings { betas: o.betas, eps: o.eps, clip: o.clip, decoupled, ..adam };
+            }
+            let accumulate = arm.accumulate.or(defaults.accumulate).unwrap_or(1);
+            check.require(accumulate > 0, &at("accumulate"), "must be at least 1")?;
+            Ok(Model::Transformer(TransformerTraining { config, adam, accumulate }))
+        }
+    }
+}
+
+fn check_distill(
+    check: &Checker,
+    key: &str,
+    distill: &DistillSpec,
+    teacher: Option<&Training>,
+    training: &Training,
+) -> Result<(), SpecError> {
+    let at = |field: &str| format!("{key}.{field}");
+    match (&distill.teacher, teacher) {
+        (Some(TeacherSpec::Files(files)), _) => {
+            check.require(!files.is_empty(), &at("teacher"), "the list of checkpoint files is empty")?;
+        }
+        // What it is is seen when it is loaded.
+        (Some(TeacherSpec::Folder(_)), _) => {}
+        (None, Some(teacher)) => check_same_kind(check, key, &teacher.model, &training.model)?,
+        (None, None) => {
+            let detail =
+                "there is no [teacher] in this spec: name a run folder or a list of checkpoint files";
+            return check.fail(&at("teacher"), detail);
+        }
+    }
+    check.require(
+        distill.temperature.is_finite() && distill.temperature >= 0.0,
+        &at("temperature"),
+        format!("{} is not a number from 0 on", distill.temperature),
+    )?;
+    let mixes: &[f32] = match &distill.label_mix {
+        LabelMix::Constant(mix) => &[*mix],
+        LabelMix::Ramp(ramp) => {
+            check.require(ramp.steps > 0, &at("label_mix.steps"), "must be at least 1")?;
+            &[ramp.from, ramp.to]
+        }
+    };
+    let in_range = mixes.iter().all(|m| (0.0..=1.0).contains(m));
+    check.require(in_range, &at("label_mix"), "must be from 0 to 1")?;
+    check.require(
+        !training_is_hinge(training) || mixes.iter().all(|m| *m == 0.0),
+        &at("label_mix"),
+        "the hinge loss is not linear in its target, so labels cannot be mixed in",
+    )?;
+    let duration = |duration: &Duration, field: &str| {
+        let good = match duration {
+            Duration::Steps(d) => d.steps < STEPS,
+            Duration::Samples(d) => d.samples < SAMPLES,
+            Duration::Teacher99(d) => (0.0..=1e6).contains(&d.teacher_99),
+        };
+        let detail = "must be below 2^50 steps or 2^63 samples, or teacher_99 from 0 to 1000000";
+        check.require(good, &at(field), detail)
+    };
+    let selectors =
+        |list: &[Selector]| check.require(!list.is_empty(), &at("schedule"), "names no checkpoint");
+    match &distill.schedule {
+        ScheduleSpec::OneShot => {}
+        ScheduleSpec::Sequence { checkpoints, durations } => {
+            selectors(checkpoints)?;
+            check.require(
+                durations.len() == checkpoints.len(),
+                &at("schedule.durations"),
+                format!("{} checkpoints need as many durations, not {}", checkpoints.len(), durations.len()),
+            )?;
+            durations.iter().try_for_each(|d| duration(d, "schedule.durations"))?;
+        }
+        ScheduleSpec::NT { checkpoints, duration: each } => {
+            selectors(checkpoints)?;
+            duration(each, "schedule.duration")?;
+        }
+        ScheduleSpec::Progressive { interval, speed } => {
+            duration(interval, "schedule.interval")?;
+            check.require(
+                speed.is_finite() && *speed > 0.0,
+                &at("schedule.speed"),
+                "must be a positive number",
+            )?;
+        }
+        ScheduleSpec::TillSaturation { checkpoints, window, max_steps, min_gain } => {
+            checkpoints.as_deref().map_or(Ok(()), selectors)?;
+            check.require(
+                *window > 0 && (1..STEPS).contains(max_steps) && min_gain.is_finite(),
+                &at("schedule"),
+                "window must be at least 1 and max_steps from 1 to below 2^50",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a teacher whose logits mean something else than the student's.
+fn check_same_kind(check: &Checker, key: &str, teacher: &Model, student: &Model) -> Result<(), SpecError> {
+    let kind = |model: &Model| match model {
+        Model::Mlp(_) => "an MLP",
+        Model::Transformer(_) => "a transformer",
+    };
+    match (teacher, student) {
+        (Model::Mlp(_), Model::Mlp(_)) => Ok(()),
+        (Model::Transformer(a), Model::Transformer(b)) => check.require(
+            a.config.vocab == b.config.vocab,
+            key,
+            format!("the teacher has a vocabulary of {}, the student of {}", a.config.vocab, b.config.vocab),
+        ),
+        _ => check.fail(
+            key,
+            format!(
+                "the teacher is {}, the student {}: a student learns from a teacher of its own kind",
+                kind(teacher),
+                kind(student)
+            ),
+        ),
+    }
+}
+
+fn training_is_hinge(training: &Training) -> bool {
+    matches!(&training.model, Model::Mlp(mlp) if mlp.loss == Loss::Hinge)
+}
+
+/// Repeats an arm over the values of the sweep axis and over the tuning grid.
+fn repeat(
+    check: &Checker,
+    arm: &str,
+    base: Training,
+    distill: Option<DistillSpec>,
+    spec: &SpecFile,
+) -> Result<Vec<Student>, SpecError> {
+    let whole = |value: f64, key: &str| -> Result<usize, SpecError> {
+        let good = value.fract() == 0.0 && (1.0..=1e7).contains(&value);
+        check.require(good, key, format!("{value} is not a whole number from 1 on")).map(|()| value as usize)
+    };
+    let mut students =
+        vec![Student { name: arm.to_owned(), arm: arm.to_owned(), at: None, training: base, distill }];
+    if let Some(sweep) = &spec.sweep {
+        if let Some(unknown) = sweep.arms.iter().flatten().find(|a| !spec.arms.contains_key(*a)) {
+            return check.fail("sweep.arms", format!("there is no arm {unknown:?}"));
+        }
+        check.require(!sweep.values.is_empty(), "sweep.values", "give at least one value")?;
+        let applies = match &sweep.arms {
+            Some(arms) => arms.iter().any(|a| a == arm),
+            None => sweep.axis != SweepAxis::Temperature || students[0].distill.is_some(),
+        };
+        if applies {
+            let base = students.remove(0);
+            for &value in &sweep.values {
+                let mut student = base.clone();
+                student.name = format!("{arm}+{}-{value}", sweep.axis);
+                student.at = Some(value);
+                match sweep.axis {
+                    SweepAxis::Temperature => {
+                        check.require(
+                            value.is_finite() && value >= 0.0,
+                            "sweep.values",
+                            "must be from 0 on",
+                        )?;
+                        let Some(distill) = &mut student.distill else {
+                            return check.fail(
+                                "sweep.arms",
+                                format!("{arm} learns from labels: it has no temperature"),
+                            );
+                        };
+                        distill.temperature = value;
+                    }
+                    SweepAxis::Width => {
+                        let Model::Mlp(mlp) = &mut student.training.model else {
+                            return check.fail("sweep.axis", "the width of a transformer is not swept");
+                        };
+                        mlp.shape.hidden = vec![whole(value, "sweep.values")?];
+                    }
+                    SweepAxis::Batch => {
+                        let samples = student.training.steps * student.training.batch as u64;
+                        let batch = whole(value, "sweep.values")?;
+                        student.training.batch = batch;
+                        student.training.steps = samples.div_ceil(batch as u64);
+                        check_samples(check, "sweep.values", student.training.steps, batch)?;
+                        student.training.evaluate_every =
+                            spec.evaluation.every_samples.div_ceil(batch as u64);
+                    }
+                }
+                students.push(student);
+            }
+        }
+    }
+    if let Some(tune) = &spec.tune {
+        let rates = &tune.learning_rate;
+        check.require(
+            !rates.is_empty() && rates.iter().all(|r| r.is_finite() && *r > 0.0),
+            "tune.learning_rate",
+            "a list of positive rates is needed",
+        )?;
+        students = students
+            .into_iter()
+            .flat_map(|student| {
+                rates.iter().map(move |&rate| {
+                    let mut tried = student.clone();
+                    let joint = if tried.at.is_some() { "," } else { "+" };
+                    tried.name = format!("{}{joint}lr-{rate}", tried.name);
+                    tried.training.learning_rate = rate;
+                    tried
+                })
+            })
+            .collect();
+    }
+    Ok(students)
+}
+
+fn check_claims(check: &Checker, spec: &SpecFile, students: &[Student]) -> Result<(), SpecError> {
+    for (name, claim) in &spec.claims {
+        let key = format!("claims.{name}");
+        let (arms, at): (Vec<&String>, _) = match claim {
+            ClaimSpec::SamplesRatio { arm, than, at, .. }
+            | ClaimSpec::FinalAccuracyGain { arm, than, at, .. } => (vec![arm, than], *at),
+            ClaimSpec::Reaches { arm, at, .. } | ClaimSpec::StaysBelow { arm, at, .. } => (vec![arm], *at),
+            ClaimSpec::CorrelationContrast { degree, .. } | ClaimSpec::CorrelationVanishes { degree, .. } => {
+                let measured = spec.correlations.as_ref().is_some_and(|c| c.degrees.contains(degree));
+                check.require(measured, &key, format!("[correlations] does not measure degree {degree}"))?;
+                (vec![], None)
+            }
+            ClaimSpec::ThreePhases { .. } => {
+                check.require(spec.teacher.is_some(), &key, "there is no [teacher]")?;
+                (vec![], None)
+            }
+            ClaimSpec::NgramPeakInDrop { n, .. } => {
+                let measured = spec.ngrams.as_ref().is_some_and(|g| g.sizes.contains(n));
+                check.require(measured, &key, format!("[ngrams] does not measure n = {n}"))?;
+                (vec![], None)
+            }
+        };
+        for arm in arms {
+            let known = if arm == TEACHER {
+                spec.teacher.is_some()
+            } else {
+                let mut repeats = students.iter().filter(|s| s.arm == *arm).peekable();
+                // An arm outside the sweep has no value of the axis and stands for itself.
+                repeats.peek().is_some() && repeats.any(|s| s.at.is_none() || s.at == at)
+            };
+            let with = at.map_or_else(String::new, |v| format!(" at {v}"));
+            check.require(known, &key, format!("there is no arm {arm:?}{with}"))?;
+        }
+        let level = match claim {
+            ClaimSpec::SamplesRatio { level, .. }
+            | ClaimSpec::Reaches { level, .. }
+            | ClaimSpec::StaysBelow { level, .. } => Some(*level),
+            _ => None,
+        };
+        check.require(
+            level.is_none_or(|l| l > 0.0 && l <= 1.0),
+            &key,
+            "the level must be an accuracy above 0 and up to 1",
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = r#"
+        experiment = "e"
+        scale = "quick"
+        seeds = [1, 2]
+        task = { kind = "parity", d = 10, k = 2 }
+        evaluation = { samples = 100, every_samples = 50 }
+        [teacher]
+        hidden = [20]
+        batch = 4
+        steps = 10
+        learning_rate = 0.1
+        [student]
+        hidden = [5]
+        batch = 3
+        samples = 1000
+        learning_rate = 0.1
+        [arms.ce]
+        [arms.one-shot]
+        distill = { schedule = { kind = "one-shot" } }
+    "#;
+
+    fn resolve(extra: &str, overrides: &[&str]) -> Result<Plan, SpecError> {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        let path = Path::new("a.toml");
+        Plan::resolve(SpecFile::parse(path, &format!("{SPEC}{extra}"), &overrides)?, path)
+    }
+
+    #[test]
+    fn arms_inherit_from_student_and_repeat_over_sweep_and_grid() {
+        let plan = resolve(
+            "[sweep]\naxis = \"temperature\"\nvalues = [0, 1e-4]\n[tune]\nlearning_rate = [0.1, 0.3]",
+            &[],
+        )
+        .unwrap();
+        let names: Vec<&str> = plan.students.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "ce+lr-0.1",
+                "ce+lr-0.3",
+                "one-shot+temperature-0,lr-0.1",
+                "one-shot+temperature-0,lr-0.3",
+                "one-shot+temperature-0.0001,lr-0.1",
+                "one-shot+temperature-0.0001,lr-0.3",
+            ]
+        );
+        let student = &plan.students[5];
+        assert_eq!(student.training.steps, 334);
+        assert_eq!(student.training.evaluate_every, 17);
+        assert_eq!(student.training.learning_rate, 0.3);
+        assert_eq!(student.distill.as_ref().unwrap().temperature, 1e-4);
+    }
+
+    #[test]
+    fn a_batch_sweep_keeps_the_number_of_samples() {
+        let plan = resolve("[sweep]\naxis = \"batch\"\nvalues = [1, 10]", &[]).unwrap();
+        let steps: Vec<u64> = plan.students.iter().map(|s| s.training.steps).collect();
+        assert_eq!(steps, [1002, 101, 1002, 101]);
+    }
+
+    #[test]
+    fn measurements_on_grammars_are_bounded() {
+        let text = r#"
+            experiment = "e"
+            scale = "quick"
+            seeds = [1]
+            task = { kind = "pcfg", grammar = "cfg3b", start = "15", objective = "masked" }
+            evaluation = { samples = 100, every_samples = 50 }
+            ngrams = { sentences = 5 }
+            nonterminals = { train = 5, test = 5 }
+            [teacher]
+            model = { kind = "bert", layers = 1, heads = 1 }
+            batch = 4
+            steps = 10
+            learning_rate = 0.1
+        "#;
+        let path = Path::new("a.toml");
+        let resolve = |set: &str| {
+            Plan::resolve(SpecFile::parse(path, text, &[set.to_owned()]).expect("a readable spec"), path)
+        };
+        assert!(resolve("ngrams.every=7").is_ok());
+        for (set, key) in [
+            ("ngrams.sentences=1000001", "ngrams.sentences"),
+            ("ngrams.every=0", "ngrams.every"),
+            ("ngrams.sizes=[1]", "ngrams.sizes"),
+            ("nonterminals.train=9000000000000000000", "nonterminals.train"),
+            ("nonterminals.test=0", "nonterminals.test"),
+            ("nonterminals.penalty=-1", "nonterminals.penalty"),
+            ("teacher.model.positions=27", "teacher.model"),
+        ] {
+            match resolve(set) {
+                Err(SpecError::Value { key: found, .. }) => assert_eq!(found, key, "{set}"),
+                other => panic!("{set}: {:?}", other.map(|_| ())),
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for (set, key) in [
+            ("task.k=11", "task"),
+            ("task.support=[1, 10]", "task"),
+            ("task.classes=4", "task.classes"),
+            ("teacher.learning_rate=-0.1", "teacher.learning_rate"),
+            ("teacher.learning_rate=nan", "teacher.learning_rate"),
+            ("student.weight_decay=-1", "arms.ce.weight_decay"),
+            ("student.batch=0", "arms.ce.batch"),
+            ("student.hidden=[]", "arms.ce.hidden"),
+            ("student.hidden=[0]", "arms.ce.hidden"),
+            ("student.init=symmetric", "arms.ce.init"),
+            ("student.steps=5", "arms.ce.steps"),
+            ("arms.one-shot.distill.temperature=-1", "arms.one-shot.distill.temperature"),
+            ("arms.one-shot.distill.label_mix=1.5", "arms.one-shot.distill.label_mix"),
+            ("arms.one-shot.distill.teacher=[]", "arms.one-shot.distill.teacher"),
+            ("seeds=[]", "seeds"),
+            ("seeds=[1, 1]", "seeds"),
+            ("experiment=../x", "experiment"),
+            (
+                "teacher={hidden=[20], batch=1000000, steps=1000000000000000, learning_rate=0.1}",
+                "teacher.steps",
+            ),
+            (
+                "arms.one-shot.distill.schedule={kind=\"progressive\", interval={steps=9000000000000000}}",
+                "arms.one-shot.distill.schedule.interval",
+            ),
+            (
+                "arms.one-shot.distill.schedule={kind=\"n-t\", checkpoints=[\"final\"], duration={teacher_99=-1.0}}",
+                "arms.one-shot.distill.schedule.duration",
+            ),
+            (
+                "arms.one-shot={model={kind=\"gpt2\", layers=1, heads=1}, distill={schedule={kind=\"one-shot\"}}}",
+                "arms.one-shot.distill",
+            ),
+            ("evaluation.every_samples=0", "evaluation.every_samples"),
+            ("claims.a={kind=\"reaches\", arm=\"x\", level=0.5, at_least=1.0}", "claims.a"),
+        ] {
+            match resolve("", &[set]) {
+                Err(SpecError::Value { key: found, .. }) => assert_eq!(found, key, "{set}"),
+                other => panic!("{set}: {:?}", other.map(|_| ())),
+            }
+        }
+        assert!(matches!(resolve("", &["arms.ce.learning_rat=1"]), Err(SpecError::Override { .. })));
+    }
+}

@@ -1,0 +1,374 @@
+//! From results to the plain data of a report.
+
+use super::claims::{Claim, Verdict};
+use super::experiment::Results;
+use super::gather::{RunRecord, TeacherTimeline, median, runs_of};
+use super::plan::{Plan, Student, TEACHER};
+use super::spec::{DistillSpec, ReferenceSpec, ScheduleSpec};
+use crate::train::settings::{Model, Training};
+use curricle_report::data;
+
+/// What the report says about how it was made.
+pub struct Context<'a> {
+    /// Device in words.
+    pub device: &'a str,
+    /// Command line.
+    pub command: &'a str,
+    /// The resolved spec.
+    pub spec_toml: String,
+    /// Duration of this session.
+    pub wall_seconds: f64,
+}
+
+/// Everything the report shows.
+pub fn report_data(plan: &Plan, results: &Results, claims: &[Claim], context: Context) -> data::ReportData {
+    let mut report = data::ReportData::new(&plan.experiment, &plan.scale);
+    report.description.clone_from(&plan.description);
+    report.device = context.device.to_owned();
+    report.version = env!("CARGO_PKG_VERSION").to_owned();
+    report.command = context.command.to_owned();
+    report.created = now();
+    report.wall_seconds = context.wall_seconds;
+    report.spec_toml = context.spec_toml;
+    report.chance = plan.chance();
+    let headline = headline(plan);
+    report.headline_level = headline.to_string();
+    report.arms = arms(plan, results);
+    report.timelines = results.timelines.iter().map(|t| timeline(t, plan, results)).collect();
+    report.claims = claims.iter().map(claim).collect();
+    report.references = plan.references.iter().map(|r| reference(r, &results.runs)).collect();
+    report.sections = super::report_grammar::sections(plan, results);
+    report.sweeps = sweep(plan, &results.runs, headline).into_iter().collect();
+    if plan.tuned {
+        report.notes.push(
+            "Learning rates were tuned: each arm is shown with the rate of the tried ones whose median over seeds of samples to the level is smallest, chosen on the same seeds that are shown.".to_owned(),
+        );
+    }
+    let skipped = results.runs.iter().filter(|r| r.metrics.is_empty()).count();
+    if skipped > 0 {
+        report.notes.push(format!(
+            "{skipped} student runs could not start because their teacher never got where their schedule points; they are missing from the plots and leave claims that need them undecided."
+        ));
+    }
+    report
+}
+
+/// The largest level is the one that plots and tables are about.
+fn headline(plan: &Plan) -> f64 {
+    plan.evaluation.levels.iter().copied().fold(0.0, f64::max)
+}
+
+/// Arms shown as curves: all, or the best of a tuning grid.
+fn arms(plan: &Plan, results: &Results) -> Vec<data::Arm> {
+    let mut arms = Vec::new();
+    if let Some(training) = &plan.teacher {
+        let runs: Vec<&RunRecord> = results.runs.iter().filter(|r| r.is_teacher()).collect();
+        arms.push(data::Arm {
+            name: TEACHER.to_owned(),
+            label: label(training, TEACHER, None, plan),
+            kind: data::ArmKind::Teacher,
+            group: String::new(),
+            settings: settings(training, None),
+            runs: runs.into_iter().map(|r| curve(r, plan)).collect(),
+        });
+    }
+    let mut seen: Vec<(&str, Option<u64>)> = Vec::new();
+    for student in &plan.students {
+        let key = (student.arm.as_str(), student.at.map(f64::to_bits));
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let runs = runs_of(&results.runs, &student.arm, student.at, headline(plan));
+        let shown =
+            runs.first().and_then(|r| plan.students.iter().find(|s| s.name == r.name)).unwrap_or(student);
+        arms.push(data::Arm {
+            name: shown.name.clone(),
+            label: label(&shown.training, &shown.arm, shown.at, plan),
+            kind: data::ArmKind::Student,
+            group: group(shown, plan),
+            settings: settings(&shown.training, shown.distill.as_ref()),
+            runs: runs.into_iter().filter(|r| !r.metrics.is_empty()).map(|r| curve(r, plan)).collect(),
+        });
+    }
+    arms
+}
+
+fn label(training: &Training, arm: &str, at: Option<f64>, plan: &Plan) -> String {
+    let base = if training.label.is_empty() { arm } else { &training.label };
+    match (at, plan.axis) {
+        (Some(at), Some(axis)) => format!("{base}, {axis} {at}"),
+        _ => base.to_owned(),
+    }
+}
+
+fn group(student: &Student, plan: &Plan) -> String {
+    match (student.at, plan.axis) {
+        (Some(at), Some(axis)) => format!("{axis} {at}"),
+        _ => String::new(),
+    }
+}
+
+fn settings(training: &Training, distill: Option<&DistillSpec>) -> String {
+    let model = match &training.model {
+        Model::Mlp(mlp) => {
+            let widths: Vec<String> = mlp.shape.hidden.iter().map(ToString::to_string).collect();
+            format!("width {}", widths.join("-"))
+        }
+        Model::Transformer(t) => {
+            let c = &t.config;
+            format!("{}, {} layers, {} heads of {}", c.family.name(), c.layers, c.heads, c.head_dim())
+        }
+    };
+    let (rate, batch, steps) = (training.learning_rate, training.batch, training.steps);
+    let mut text = format!("{model}, lr {rate}, batch {batch}, {steps} steps");
+    if let Some(distill) = distill {
+        let schedule = match &distill.schedule {
+            ScheduleSpec::OneShot => "one-shot".to_owned(),
+            ScheduleSpec::Sequence { checkpoints, .. } => {
+                format!("{} checkpoints in sequence", checkpoints.len())
+            }
+            ScheduleSpec::NT { checkpoints, .. } => format!("({}, T)", checkpoints.len()),
+            ScheduleSpec::Progressive { .. } => "progressive".to_owned(),
+            ScheduleSpec::TillSaturation { .. } => "till saturation".to_owned(),
+        };
+        text += &format!(", {schedule}, tau {}", distill.temperature);
+    }
+    text
+}
+
+fn curve(run: &RunRecord, plan: &Plan) -> data::RunCurve {
+    let point = |m: &crate::train::member::Metric| data::CurvePoint {
+        samples: m.samples,
+        step: m.step,
+        accuracy: m.accuracy,
+        loss: m.loss.unwrap_or(f64::NAN),
+        teacher_step: m.teacher_step,
+    };
+    data::RunCurve {
+        seed: run.seed,
+        points: run.metrics.iter().map(point).collect(),
+        samples_to: run.samples_to(&plan.evaluation.levels),
+        final_accuracy: run.final_accuracy.unwrap_or(f64::NAN),
+        steps: run.steps(),
+        samples: run.samples_seen(),
+        wall_seconds: run.wall_seconds(),
+    }
+}
+
+fn timeline(measured: &TeacherTimeline, plan: &Plan, results: &Results) -> data::Timeline {
+    let batch = plan.teacher.as_ref().map_or(1, |t| t.batch) as u64;
+    let none = |value: Option<f64>| value.unwrap_or(f64::NAN);
+    let points = measured
+        .timeline
+        .points
+        .iter()
+        .map(|p| data::TimelinePoint {
+            step: p.step,
+            samples: p.step * batch,
+            accuracy: none(p.accuracy),
+            degrees: p
+                .degrees
+                .iter()
+                .map(|d| data::DegreeCorrelation {
+                    degree: d.degree as u32,
+                    in_support_mean_abs: none(d.in_support_mean_abs),
+                    in_support_max_abs: none(d.in_support_max_abs),
+                    off_support_mean_abs: none(d.off_support_mean_abs),
+                    off_support_max_abs: none(d.off_support_max_abs),
+                    noise_floor: d.noise_floor,
+                })
+                .collect(),
+        })
+        .collect();
+    // Students that follow one or two intermediate checkpoints name them; a long progression is not a list of marks.
+    let mut used: Vec<data::UsedCheckpoint> = Vec::new();
+    let last = measured.timeline.points.last().map_or(0, |p| p.step);
+    for student in results.used.iter().filter(|u| u.seed == measured.seed && u.steps.len() <= 3) {
+        let arm = plan.students.iter().find(|s| s.name == student.run);
+        let label = arm.map_or_else(|| student.run.clone(), |s| label(&s.training, &s.arm, None, plan));
+        for step in student.steps.iter().filter(|s| **s != last) {
+            let mark = data::UsedCheckpoint { label: label.clone(), samples: step * batch };
+            if !used.contains(&mark) {
+                used.push(mark);
+            }
+        }
+    }
+    let end = measured.timeline.points.last().map_or(0, |p| p.step);
+    data::Timeline {
+        seed: measured.seed,
+        points,
+        transition: measured.timeline.transition.as_ref().map(|t| data::Transition {
+            start_samples: t.start.map_or(0, |e| e.step) * batch,
+            end_samples: t.end.map_or(end, |e| e.step) * batch,
+        }),
+        recommended: measured
+            .timeline
+            .recommended
+            .as_ref()
+            .map(|r| data::Recommended { samples: r.step * batch, reason: r.reason.clone() }),
+        used,
+    }
+}
+
+fn claim(claim: &Claim) -> data::Claim {
+    let interval = match claim.interval {
+        [Some(low), Some(high)] => Some([low, high]),
+        _ => None,
+    };
+    let open = match claim.interval {
+        [Some(low), None] => format!("interval from {low:.3} upwards, open; "),
+        [None, Some(high)] => format!("interval up to {high:.3}; "),
+        _ => String::new(),
+    };
+    data::Claim {
+        name: claim.name.clone(),
+        statement: claim.statement.clone(),
+        verdict: match claim.verdict {
+            Verdict::Pass => data::Verdict::Pass,
+            Verdict::Fail => data::Verdict::Fail,
+            Verdict::Inconclusive => data::Verdict::Inconclusive,
+        },
+        value: claim.value,
+        interval,
+        detail: format!("{open}{}", claim.detail),
+    }
+}
+
+fn reference(spec: &ReferenceSpec, runs: &[RunRecord]) -> data::Reference {
+    let mine = runs_of(runs, &spec.arm, None, spec.level.unwrap_or(0.99));
+    let ours = match spec.level {
+        Some(level) => {
+            let each: Vec<String> = mine
+                .iter()
+                .map(|r| match r.first_reaching(level) {
+                    Some(samples) => group_digits(samples),
+                    None => format!("> {}", group_digits(r.samples_seen())),
+                })
+                .collect();
+            let middle =
+                median(mine.iter().map(|r| r.first_reaching(level).map_or(f64::INFINITY, |s| s as f64)));
+            match each.len() {
+                0 => "not run".to_owned(),
+                1 => format!("{} samples", each[0]),
+                _ if middle.is_finite() => {
+                    format!("median {} samples (seeds: {})", group_digits(middle as u64), each.join("; "))
+                }
+                _ => format!("median not reached (seeds: {})", each.join("; ")),
+            }
+        }
+        None => {
+            let each: Vec<String> =
+                mine.iter().filter_map(|r| r.final_accuracy).map(|a| format!("{:.1}%", 100.0 * a)).collect();
+            if each.is_empty() { "not run".to_owned() } else { format!("final accuracy {}", each.join("; ")) }
+        }
+    };
+    data::Reference { what: spec.what.clone(), paper: spec.paper.clone(), ours }
+}
+
+fn group_digits(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// The study's table: for each value of the axis and each arm the best rate with its seeds, and all tried rates. Without an
+/// axis a tuning grid is a table with one row.
+fn sweep(plan: &Plan, runs: &[RunRecord], level: f64) -> Option<data::SweepTable> {
+    if plan.axis.is_none() && !plan.tuned {
+        return None;
+    }
+    let mut axis_values: Vec<Option<f64>> = Vec::new();
+    for student in &plan.students {
+        if student.at.is_some() && !axis_values.contains(&student.at) {
+            axis_values.push(student.at);
+        }
+    }
+    if axis_values.is_empty() {
+        axis_values.push(None);
+    }
+    let mut arms: Vec<&str> = Vec::new();
+    for student in &plan.students {
+        if !arms.contains(&student.arm.as_str()) {
+            arms.push(&student.arm);
+        }
+    }
+    let values = axis_values.iter().map(|&at| {
+        let cells = arms.iter().filter_map(|arm| {
+            let best = runs_of(runs, arm, at, level);
+            let first = best.first()?;
+            let all: Vec<&RunRecord> =
+                runs.iter().filter(|r| r.arm == *arm && (r.at.is_none() || r.at == at)).collect();
+            let mut rates: Vec<f64> = all.iter().map(|r| r.learning_rate).collect();
+            rates.sort_unstable_by(f64::total_cmp);
+            rates.dedup();
+            let tried = rates.into_iter().map(|rate| {
+                let at_rate = || all.iter().filter(move |r| r.learning_rate == rate);
+                let samples =
+                    median(at_rate().map(|r| r.first_reaching(level).map_or(f64::INFINITY, |s| s as f64)));
+                data::TriedRate {
+                    rate,
+                    runs: at_rate().count() as u32,
+                    reached: at_rate().filter(|r| r.first_reaching(level).is_some()).count() as u32,
+                    median_samples: samples.is_finite().then_some(samples),
+                }
+            });
+            let student = plan.students.iter().find(|s| s.arm == *arm)?;
+            Some(data::SweepCell {
+                arm: label(&student.training, arm, None, plan),
+                best_rate: first.learning_rate,
+                seeds: best
+                    .iter()
+                    .map(|r| data::SeedReach {
+                        seed: r.seed,
+                        samples: r.first_reaching(level),
+                        budget: r.samples_seen(),
+                    })
+                    .collect(),
+                tried: tried.collect(),
+            })
+        });
+        data::SweepValue {
+            value: at.map_or_else(|| "all".to_owned(), |v| v.to_string()),
+            cells: cells.collect(),
+        }
+    });
+    Some(data::SweepTable {
+        axis: plan.axis.map_or_else(|| "learning rate".to_owned(), |a| a.to_string()),
+        level: level.to_string(),
+        values: values.collect(),
+    })
+}
+
+/// Date and time in UTC, to the second.
+fn now() -> String {
+    let seconds =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    // Days to year, month, day: civil_from_days of H. Hinnant, "chrono-compatible low-level date algorithms".
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", time / 3600, time / 60 % 60, time % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        assert_eq!(["7", "1,000", "12,345,678"], [7, 1000, 12_345_678].map(group_digits));
+    }
+}

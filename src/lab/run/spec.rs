@@ -1,0 +1,758 @@
+//! The TOML file of an experiment as a person writes it. [`super::plan`] turns it into what is run.
+
+use crate::train::checkpointing::CheckpointPolicy;
+use crate::train::settings::StopRule;
+use curricle_core::distill::target::LabelMix;
+use curricle_core::model::transformer::Family;
+use curricle_core::model::{Loss, MlpInit};
+use curricle_core::optim::rate::RateSchedule;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Why a spec was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The file cannot be read.
+    #[error("cannot read the spec {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key or a value of the wrong type. `detail` names line, key and what is allowed.
+    #[error("{path}: {detail}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// From the TOML reader.
+        detail: String,
+    },
+    /// A `--set` override cannot be applied.
+    #[error("--set {argument}: {detail}")]
+    Override {
+        /// As given.
+        argument: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A value is out of range or two keys contradict each other.
+    #[error("{path}: {key}: {detail}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong and what is allowed.
+        detail: String,
+    },
+}
+
+/// A whole spec file.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecFile {
+    /// Name of the experiment; the run folders are `<out>/<experiment>/<arm>/seed-<n>`.
+    pub experiment: String,
+    /// quick, medium, paper or a variant of these.
+    pub scale: String,
+    /// One paragraph for the report.
+    #[serde(default)]
+    pub description: String,
+    /// Seeds; each draws its own support, samples and first weights.
+    pub seeds: Vec<u64>,
+    /// What is learned.
+    pub task: TaskSpec,
+    /// How accuracy is measured.
+    pub evaluation: EvaluationSpec,
+    /// The teacher to train; absent when every student names its own.
+    pub teacher: Option<ArmSpec>,
+    /// What every student arm shares unless it says otherwise.
+    #[serde(default)]
+    pub student: ArmSpec,
+    /// Student arms by name, in the order of the report.
+    #[serde(default)]
+    pub arms: IndexMap<String, ArmSpec>,
+    /// Correlations of the teacher's checkpoints to measure after it is trained.
+    pub correlations: Option<CorrelationSpec>,
+    /// n-gram robustness of the teacher's checkpoints to measure after it is trained (masked prediction).
+    pub ngrams: Option<NgramSpec>,
+    /// Probes of every final model for the non-terminals above each token (pcfg).
+    pub nonterminals: Option<NonterminalSpec>,
+    /// An axis along which student arms are repeated.
+    pub sweep: Option<SweepSpec>,
+    /// A grid over which the students' learning rates are tuned, arm by arm.
+    pub tune: Option<TuneSpec>,
+    /// What the experiment claims, by name, judged on the recorded metrics.
+    #[serde(default)]
+    pub claims: IndexMap<String, ClaimSpec>,
+    /// Numbers of the paper to print beside ours.
+    #[serde(default)]
+    pub references: Vec<ReferenceSpec>,
+}
+
+/// The task.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSpec {
+    /// parity, hierarchy or pcfg.
+    pub kind: TaskKind,
+    /// Parities: input dimension.
+    pub d: Option<usize>,
+    /// Parities: coordinates of each.
+    pub k: Option<usize>,
+    /// Labels of a hierarchy, a power of two.
+    pub classes: Option<usize>,
+    /// Parities: "first", "random" or a list.
+    pub support: Option<SupportSpec>,
+    /// pcfg: a built-in grammar or a file.
+    pub grammar: Option<String>,
+    /// pcfg: start symbol; default: the grammar's.
+    pub start: Option<String>,
+    /// pcfg: what is predicted.
+    pub objective: Option<Objective>,
+    /// pcfg, autoregressive: only tokens that end a span of this level count; 0 is all tokens.
+    pub level: Option<usize>,
+    /// pcfg: this many sentences over and over; default: fresh ones.
+    pub examples: Option<u64>,
+}
+
+/// Kinds of task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// Sparse parity.
+    Parity,
+    /// Hierarchical parity.
+    Hierarchy,
+    /// Sentences of a probabilistic context-free grammar.
+    Pcfg,
+}
+
+/// What is predicted in a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// Hidden tokens (BERT).
+    Masked,
+    /// The next token (GPT-2).
+    Autoregressive,
+}
+
+/// Where the support comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected \"first\", \"random\" or a list of coordinates such as [2, 5, 7]")]
+pub enum SupportSpec {
+    /// first or random.
+    Named(SupportName),
+    /// Given coordinates.
+    Given(Vec<usize>),
+}
+
+impl Default for SupportSpec {
+    fn default() -> Self {
+        Self::Named(SupportName::Random)
+    }
+}
+
+/// Named supports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SupportName {
+    /// 0 .. k-1.
+    First,
+    /// Drawn from the seed.
+    Random,
+}
+
+/// Held-out evaluation.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationSpec {
+    /// Fresh samples the accuracy is measured on, the same for every arm of a seed.
+    pub samples: usize,
+    /// Training samples between evaluations.
+    pub every_samples: u64,
+    /// Accuracies whose first reaching is reported.
+    #[serde(default = "default_levels")]
+    pub levels: Vec<f64>,
+}
+
+fn default_levels() -> Vec<f64> {
+    vec![0.6, 0.99]
+}
+
+/// Settings of a teacher or a student; what an arm leaves out comes from `[student]`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmSpec {
+    /// Name in the report.
+    pub label: Option<String>,
+    /// An MLP: widths of the hidden layers. Or
+    pub hidden: Option<Vec<usize>>,
+    /// a transformer.
+    pub model: Option<ModelSpec>,
+    /// A transformer's optimiser.
+    pub optimizer: Option<OptimizerSpec>,
+    /// A transformer's step as so many micro-batches, for less memory.
+    pub accumulate: Option<usize>,
+    /// First weights.
+    pub init: Option<MlpInit>,
+    /// Samples per step.
+    pub batch: Option<usize>,
+    /// Length of the run in steps, or
+    pub steps: Option<u64>,
+    /// in samples.
+    pub samples: Option<u64>,
+    /// Peak learning rate.
+    pub learning_rate: Option<f64>,
+    /// Its schedule.
+    pub schedule: Option<RateSchedule>,
+    /// torch.optim.SGD's weight decay.
+    pub weight_decay: Option<f64>,
+    /// What is minimised.
+    pub loss: Option<Loss>,
+    /// Which checkpoints are kept.
+    pub checkpoints: Option<CheckpointPolicy>,
+    /// When to stop before the last step.
+    pub stop: Option<StopRule>,
+    /// The teacher to learn from; without it the arm learns from labels.
+    pub distill: Option<DistillSpec>,
+}
+
+/// A transformer as written.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// gpt2 or bert.
+    pub kind: Family,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of a head; the hidden size is heads x this.
+    #[serde(default = "default_head_dim")]
+    pub head_dim: usize,
+    /// Width of the MLPs; default 4 x hidden size.
+    pub inner: Option<usize>,
+    /// Longest sequence; default: what the longest sample needs, for pcfg not below 1024.
+    pub positions: Option<usize>,
+    /// Dropout of embeddings, attention and residuals in training.
+    #[serde(default = "default_dropout")]
+    pub dropout: f32,
+    /// Standard deviation of the first weights.
+    #[serde(default = "default_init_std")]
+    pub init_std: f64,
+    /// Whether the head shares the word embeddings; default: as the paper has it, no for gpt2 on parities, else yes.
+    pub tied: Option<bool>,
+}
+
+fn default_head_dim() -> usize {
+    8
+}
+fn default_dropout() -> f32 {
+    0.1
+}
+fn default_init_std() -> f64 {
+    0.02
+}
+
+/// A transformer's optimiser as written.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerSpec {
+    /// adam or adamw.
+    pub kind: OptimizerKind,
+    /// Decay rates of the moments.
+    #[serde(default = "default_betas")]
+    pub betas: (f32, f32),
+    /// Added to the root of the second moment.
+    #[serde(default = "default_eps")]
+    pub eps: f32,
+    /// Largest gradient norm.
+    pub clip: Option<f32>,
+}
+
+fn default_betas() -> (f32, f32) {
+    (0.9, 0.999)
+}
+fn default_eps() -> f32 {
+    1e-8
+}
+
+/// Optimisers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Weight decay is part of the gradient.
+    Adam,
+    /// Weight decay is apart from it.
+    Adamw,
+}
+
+/// How a student learns from a teacher.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DistillSpec {
+    /// A teacher run's folder (`seed-<n>` below it is taken for each seed if there is one) or checkpoint files in
+    /// order; default: this spec's teacher.
+    pub teacher: Option<TeacherSpec>,
+    /// Which checkpoint when.
+    pub schedule: ScheduleSpec,
+    /// Teacher logits are divided by it; 0 is the argmax.
+    #[serde(default)]
+    pub temperature: f64,
+    /// Weight of the labels in the target.
+    #[serde(default)]
+    pub label_mix: LabelMix,
+}
+
+/// Where the checkpoints of a teacher are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected a run folder or a list of checkpoint files")]
+pub enum TeacherSpec {
+    /// A run folder.
+    Folder(PathBuf),
+    /// Checkpoint files.
+    Files(Vec<PathBuf>),
+}
+
+/// Teacher schedules as written.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ScheduleSpec {
+    /// The final checkpoint only.
+    OneShot,
+    /// (C_T, D): each checkpoint for its own duration; the last one until the end.
+    Sequence {
+        /// Checkpoints in order.
+        checkpoints: Vec<Selector>,
+        /// One duration for each.
+        durations: Vec<Duration>,
+    },
+    /// (N, T): all but the last checkpoint for T each, the last one until the end.
+    NT {
+        /// Checkpoints in order.
+        checkpoints: Vec<Selector>,
+        /// T.
+        duration: Duration,
+    },
+    /// Every-interval progressive: during the i-th interval of the student follow the checkpoint the teacher had after
+    /// (i+1) x interval x speed, until the final one.
+    Progressive {
+        /// Length of the interval.
+        interval: Duration,
+        /// Teacher samples per student sample.
+        #[serde(default = "one")]
+        speed: f64,
+    },
+    /// Advance when the student stops improving.
+    TillSaturation {
+        /// Checkpoints in order; default: all that the teacher kept.
+        checkpoints: Option<Vec<Selector>>,
+        /// Evaluations looked back.
+        #[serde(default = "default_window")]
+        window: usize,
+        /// Accuracy gain.
+        #[serde(default = "default_gain")]
+        min_gain: f64,
+        /// Steps after which to advance anyway.
+        #[serde(default = "default_max_steps")]
+        max_steps: u64,
+    },
+}
+
+fn one() -> f64 {
+    1.0
+}
+fn default_window() -> usize {
+    5
+}
+fn default_gain() -> f64 {
+    0.01
+}
+fn default_max_steps() -> u64 {
+    2_000_000
+}
+
+/// Names one checkpoint of a teacher.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(
+    untagged,
+    expecting = "expected \"final\", \"recommended\", { step = 1000 }, { accuracy = 0.85 } or { teacher_99 = 0.5 }"
+)]
+pub enum Selector {
+    /// final or recommended.
+    Named(SelectorName),
+    /// The one at or right after this step.
+    Step(StepSelector),
+    /// The one before the teacher's 99% whose evaluated accuracy is closest.
+    Accuracy(AccuracySelector),
+    /// The one closest to this multiple of the step at which the teacher reached 99%.
+    Teacher99(Teacher99),
+}
+
+/// Named checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelectorName {
+    /// The last one.
+    Final,
+    /// The one `curricle correlate` recommends.
+    Recommended,
+}
+
+/// By step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepSelector {
+    /// Teacher step.
+    pub step: u64,
+}
+
+/// By accuracy.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccuracySelector {
+    /// Teacher accuracy.
+    pub accuracy: f64,
+}
+
+/// Relative to the teacher's transition.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Teacher99 {
+    /// Multiple of the samples at which the teacher first reached 99%.
+    pub teacher_99: f64,
+}
+
+/// How long a student follows a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected { steps = 1000 }, { samples = 32000 } or { teacher_99 = 0.5 }")]
+pub enum Duration {
+    /// Student steps.
+    Steps(DurationSteps),
+    /// Student samples.
+    Samples(DurationSamples),
+    /// A multiple of the samples at which the teacher first reached 99%.
+    Teacher99(Teacher99),
+}
+
+/// In steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DurationSteps {
+    /// Steps.
+    pub steps: u64,
+}
+
+/// In samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DurationSamples {
+    /// Samples.
+    pub samples: u64,
+}
+
+/// Monomial correlations of the teacher's checkpoints.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorrelationSpec {
+    /// Samples per checkpoint.
+    pub samples: usize,
+    /// Degrees.
+    pub degrees: Vec<usize>,
+    /// Random off-support subsets per degree.
+    #[serde(default = "default_random")]
+    pub random: usize,
+    /// At most this many checkpoints, thinned outside the transition first.
+    #[serde(default = "default_most")]
+    pub most_checkpoints: usize,
+}
+
+/// n-gram robustness of the teacher's checkpoints.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NgramSpec {
+    /// Lengths of the n-grams.
+    #[serde(default = "default_sizes")]
+    pub sizes: Vec<usize>,
+    /// Sentences averaged over.
+    pub sentences: u64,
+    /// Every k-th position; default: every 30th, or every 3rd in short sentences.
+    pub every: Option<usize>,
+}
+
+fn default_sizes() -> Vec<usize> {
+    vec![2, 3, 4, 5]
+}
+
+/// A ridge probe of the last layer of every final model.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NonterminalSpec {
+    /// Sentences the probe is fitted to.
+    pub train: u64,
+    /// Sentences it is tested on.
+    pub test: u64,
+    /// Ridge penalty per token.
+    #[serde(default = "default_penalty")]
+    pub penalty: f64,
+}
+
+fn default_penalty() -> f64 {
+    1e-4
+}
+
+fn default_random() -> usize {
+    100
+}
+fn default_most() -> usize {
+    200
+}
+
+/// An axis along which student arms are repeated.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepSpec {
+    /// What changes.
+    pub axis: SweepAxis,
+    /// Its values.
+    pub values: Vec<f64>,
+    /// Which arms are repeated; default: every arm the axis means something to.
+    pub arms: Option<Vec<String>>,
+}
+
+/// Axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SweepAxis {
+    /// Teacher temperature; only distilling arms.
+    Temperature,
+    /// Width of the student's hidden layer.
+    Width,
+    /// Student batch size, at an equal number of samples.
+    Batch,
+}
+
+impl std::fmt::Display for SweepAxis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Temperature => "temperature",
+            Self::Width => "width",
+            Self::Batch => "batch",
+        })
+    }
+}
+
+/// Learning rates tried for every student arm.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TuneSpec {
+    /// The grid.
+    pub learning_rate: Vec<f64>,
+}
+
+/// One claim. Arms are named as in the spec; under a sweep `at` picks the value of the axis; under tuning an arm
+/// stands for its best rate.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ClaimSpec {
+    /// Median over seeds of samples_to(level, arm) / samples_to(level, than) is at most `at_most`.
+    SamplesRatio {
+        /// Numerator.
+        arm: String,
+        /// Denominator.
+        than: String,
+        /// Value of the sweep axis for both.
+        at: Option<f64>,
+        /// Accuracy level.
+        level: f64,
+        /// Bound.
+        at_most: f64,
+    },
+    /// At least this fraction of seeds reaches the level.
+    Reaches {
+        /// Arm.
+        arm: String,
+        /// Value of the sweep axis.
+        at: Option<f64>,
+        /// Accuracy level.
+        level: f64,
+        /// Fraction of seeds.
+        at_least: f64,
+    },
+    /// The median over seeds of the best accuracy ever evaluated is below the level.
+    StaysBelow {
+        /// Arm.
+        arm: String,
+        /// Value of the sweep axis.
+        at: Option<f64>,
+        /// Accuracy level.
+        level: f64,
+    },
+    /// Median over seeds of final_accuracy(arm) - final_accuracy(than) is at least `at_least`.
+    FinalAccuracyGain {
+        /// Arm.
+        arm: String,
+        /// Compared to.
+        than: String,
+        /// Value of the sweep axis for both.
+        at: Option<f64>,
+        /// Bound.
+        at_least: f64,
+    },
+    /// Median over seeds of the largest ratio, over checkpoints inside the transition, of mean in-support to mean
+    /// off-support |correlation| of one degree is at least `at_least`.
+    CorrelationContrast {
+        /// Degree.
+        degree: usize,
+        /// Bound.
+        at_least: f64,
+    },
+    /// At least this fraction of seeds has a teacher whose loss shows three phases: a plateau, a drop, slow improvement.
+    ThreePhases {
+        /// Fraction of seeds.
+        at_least: f64,
+    },
+    /// At least this fraction of seeds has the peak of the median M_robust(n) over the teacher's checkpoints inside the drop
+    /// of its loss.
+    NgramPeakInDrop {
+        /// Length of the n-gram.
+        n: usize,
+        /// Fraction of seeds.
+        at_least: f64,
+    },
+    /// Median over seeds of (in-support mean |correlation| at the final checkpoint) / (its peak inside the transition) is at most `at_most`.
+    CorrelationVanishes {
+        /// Degree.
+        degree: usize,
+        /// Bound.
+        at_most: f64,
+    },
+}
+
+/// A number of the paper and the quantity of ours to print beside it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceSpec {
+    /// What it is.
+    pub what: String,
+    /// The paper's number, as text.
+    pub paper: String,
+    /// Ours: median over seeds of samples to this level, ..
+    pub level: Option<f64>,
+    /// .. or, without a level, of the final accuracy of this arm.
+    pub arm: String,
+}
+
+impl SpecFile {
+    /// Reads a spec and applies `KEY=VALUE` overrides (`arms.ce.steps=1000`; values are TOML, bare words are strings).
+    ///
+    /// # Errors
+    /// Names the file, the line and key, and what is allowed.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, SpecError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SpecError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text, overrides)
+    }
+
+    /// [`Self::read`] on text; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Self, SpecError> {
+        let parse = |detail: toml::de::Error| SpecError::Parse {
+            path: path.to_owned(),
+            detail: detail.to_string().trim_end().to_owned(),
+        };
+        if overrides.is_empty() {
+            return toml::from_str(text).map_err(parse);
+        }
+        // The file by itself first, so that its mistakes are shown with their lines.
+        let _: Self = toml::from_str(text).map_err(parse)?;
+        let mut table: toml::Table = toml::from_str(text).map_err(parse)?;
+        for argument in overrides {
+            apply_override(&mut table, argument)
+                .map_err(|detail| SpecError::Override { argument: argument.clone(), detail })?;
+        }
+        let text = toml::to_string(&table).expect("a parsed table can be written");
+        toml::from_str(&text).map_err(|e| SpecError::Override {
+            argument: overrides.join(" --set "),
+            detail: e.to_string().trim_end().to_owned(),
+        })
+    }
+}
+
+fn apply_override(table: &mut toml::Table, argument: &str) -> Result<(), String> {
+    let (key, value) = argument.split_once('=').ok_or("expected KEY=VALUE, such as teacher.steps=1000")?;
+    let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let parts: Vec<&str> = key.trim().split('.').collect();
+    let (last, path) = parts.split_last().expect("split gives at least one part");
+    let mut table = table;
+    for part in path {
+        let entry = table.entry(*part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        table = entry.as_table_mut().ok_or_else(|| format!("{part} is not a table"))?;
+    }
+    table.insert((*last).to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = r#"
+        experiment = "e"
+        scale = "quick"
+        seeds = [1, 2]
+        task = { kind = "parity", d = 10, k = 2 }
+        evaluation = { samples = 100, every_samples = 50 }
+        [teacher]
+        hidden = [20]
+        [arms.ce]
+        [arms.two]
+        distill = { schedule = { kind = "n-t", checkpoints = [{ accuracy = 0.8 }, "final"], duration = { teacher_99 = 0.5 } } }
+        [claims.faster]
+        kind = "samples-ratio"
+        arm = "two"
+        than = "ce"
+        level = 0.99
+        at_most = 0.5
+    "#;
+
+    fn parse(text: &str, overrides: &[&str]) -> Result<SpecFile, SpecError> {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        SpecFile::parse(Path::new("a.toml"), text, &overrides)
+    }
+
+    #[test]
+    fn overrides_change_values_and_are_checked() {
+        let spec = parse(SPEC, &["teacher.batch=8", "arms.ce.hidden=[3, 4]", "task.support=first"]).unwrap();
+        assert_eq!(spec.teacher.unwrap().batch, Some(8));
+        assert_eq!(spec.arms["ce"].hidden, Some(vec![3, 4]));
+        assert_eq!(spec.task.support, Some(SupportSpec::Named(SupportName::First)));
+        assert_eq!(spec.arms.keys().collect::<Vec<_>>(), ["ce", "two"]);
+        for bad in ["teacher.bach=8", "teacher.batch=-1", "seeds.x=1", "nonsense"] {
+            let error = parse(SPEC, &[bad]).unwrap_err().to_string();
+            assert!(error.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let unknown = parse(&SPEC.replace("hidden = [20]", "hiden = [20]"), &[]).unwrap_err().to_string();
+        assert!(
+            unknown.contains("line 8") && unknown.contains("hiden") && unknown.contains("`hidden`"),
+            "{unknown}"
+        );
+        let typed = parse(&SPEC.replace("d = 10", "d = \"ten\""), &[]).unwrap_err().to_string();
+        assert!(typed.contains("line 5"), "{typed}");
+        let selector = parse(&SPEC.replace("\"final\"]", "\"finale\"]"), &[]).unwrap_err().to_string();
+        assert!(selector.contains("teacher_99 = 0.5"), "{selector}");
+    }
+}
