@@ -10,8 +10,9 @@ use curricle_core::task::boolean::Support;
 use curricle_core::task::{BooleanTask, Samples};
 use curricle_cpu::{CpuOptions, Mlp};
 use curricle_gpu::floor::{Floor, floor};
+use curricle_gpu::oracle::distance;
 use curricle_gpu::sample::SharedContext;
-use curricle_gpu::self_test::{distance, flat};
+use curricle_gpu::self_test::flat;
 use curricle_gpu::transformer::speed::{Peak, SpeedCase, StepSpeed, peak, speed};
 use curricle_gpu::{
     GpuContext, GpuError, GpuGroup, GpuMlp, GpuOptions, GpuSamples, GpuTargets, MemberSteps, Output,

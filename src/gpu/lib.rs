@@ -18,6 +18,7 @@ mod matmul;
 mod minibatch;
 pub mod mlp;
 mod narrow;
+pub mod oracle;
 mod pool;
 pub mod sample;
 pub mod self_test;

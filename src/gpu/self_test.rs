@@ -3,50 +3,19 @@
 
 use super::group::GpuGroup;
 use super::mlp::GpuMlp;
+use super::oracle::{Oracle, distance};
 use super::sample::{GpuSamples, SharedContext, raw_bits};
 use super::steps::GpuPath;
 use super::target::{GpuTargets, TargetSpec};
 use super::transformer::self_test as transformer;
 use super::{GpuError, Output, correlations};
 use curricle_core::distill::target;
-use curricle_core::model::transformer::{TokenBatch, TransformerParams};
-use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape, ModelError};
-use curricle_core::optim::{AdamSettings, Steps, TrainStep};
+use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
+use curricle_core::optim::Steps;
 use curricle_core::rng::{self, Purpose, Stream};
 use curricle_core::task::boolean::Support;
 use curricle_core::task::{BooleanTask, Samples};
 use std::time::Instant;
-
-/// Another engine, which the kernels are compared with.
-pub trait Oracle {
-    /// Logits of an MLP, \[n, C\].
-    fn mlp_logits(&self, params: &MlpParams, samples: &Samples) -> Vec<f32>;
-
-    /// An MLP after training steps.
-    fn mlp_trained(&self, params: &MlpParams, steps: &Steps<'_>) -> MlpParams;
-
-    /// Logits of a transformer at the reads, \[reads, vocab\].
-    ///
-    /// # Errors
-    /// If the batch does not fit the model.
-    fn transformer_logits(
-        &self,
-        params: &TransformerParams,
-        batch: &TokenBatch<'_>,
-        reads: &[u32],
-    ) -> Result<Vec<f32>, ModelError>;
-
-    /// A transformer after training steps.
-    ///
-    /// # Errors
-    /// If a batch does not fit the model.
-    fn transformer_trained(
-        &self,
-        params: &TransformerParams,
-        steps: &[TrainStep<'_>],
-        adam: &AdamSettings,
-    ) -> Result<TransformerParams, ModelError>;
-}
 
 /// How one kernel did.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -66,22 +35,6 @@ pub struct KernelReport {
     /// What went wrong, if it could not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-/// Mean square error over mean square value, and the largest error.
-pub fn distance(got: &[f32], want: &[f32]) -> (f64, f64) {
-    let (mut error, mut power, mut most) = (0.0f64, 1e-30f64, 0.0f64);
-    for (g, w) in got.iter().zip(want) {
-        let e = f64::from(*g) - f64::from(*w);
-        error += e * e;
-        power += f64::from(*w).powi(2);
-        // A NaN must not pass for a small error.
-        most = if e.is_nan() { f64::INFINITY } else { most.max(e.abs()) };
-    }
-    if got.len() != want.len() || most.is_infinite() {
-        return (f64::INFINITY, f64::INFINITY);
-    }
-    (error / power, most)
 }
 
 /// All parameters in one list.

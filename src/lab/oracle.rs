@@ -5,7 +5,7 @@ use curricle_core::model::{MlpParams, ModelError};
 use curricle_core::optim::{AdamSettings, Steps, TrainStep};
 use curricle_core::task::Samples;
 use curricle_cpu::{CpuOptions, Mlp, Transformer, TransformerOptions};
-use curricle_gpu::self_test::Oracle;
+use curricle_gpu::oracle::Oracle;
 
 /// The CPU engine, all cores.
 #[derive(Debug, Clone, Copy, Default)]

@@ -2,8 +2,8 @@
 
 use super::{GpuTransformer, GpuTransformerOptions};
 use crate::GpuError;
+use crate::oracle::{Oracle, distance};
 use crate::sample::SharedContext;
-use crate::self_test::{Oracle, distance};
 use curricle_core::model::transformer::{
     Dropout, MicroBatch, TokenBatch, TransformerConfig, TransformerParams,
 };
