@@ -1,6 +1,7 @@
 //! What curricle computes with, as pure functions: no files, no threads, no BLAS, no GPU.
 //!
 //! ```text
+//! keys      sections of a spec as a door reads them
 //! rng       random bits as a function of (seed, stream, index)
 //! math      small statistics and the Walsh-Hadamard transform
 //! model     shapes, parameters, losses, and what a model can be asked
@@ -11,6 +12,7 @@
 #![deny(missing_docs)]
 
 pub mod distill;
+pub mod keys;
 pub mod math;
 pub mod model;
 pub mod optim;
