@@ -25,7 +25,7 @@ use std::process::ExitCode;
 /// Trains teachers, distils students from their intermediate checkpoints, measures what the checkpoints teach, and holds
 /// measured sample counts against theory.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXIT_CODES, max_term_width = 120)]
+#[command(name = "curricle", version, after_help = EXIT_CODES, max_term_width = 120)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
