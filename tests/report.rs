@@ -103,7 +103,7 @@ fn an_empty_report_is_a_page() {
 
 #[test]
 fn text_that_tries_to_be_markup_stays_text() {
-    let nasty = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&";
+    let nasty = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u{7}\u{0}\u{1b}\u{ffff} 漢 \u{202e}";
     let mut data = report_fixture::report();
     let clean = page(&data).matches("<script").count();
     data.experiment = nasty.into();
@@ -135,6 +135,14 @@ fn text_that_tries_to_be_markup_stays_text() {
     assert_eq!(html.matches("<script").count(), clean);
     assert_eq!(html.matches("</script").count(), clean);
     assert!(!html.contains("<img"));
+    let forbidden = |c: char| c.is_control() && !"\t\n\r".contains(c) || c == '\u{ffff}';
+    assert!(!html.contains(forbidden));
+    for (name, figure) in figures::all(&data) {
+        let svg = figure.to_svg().unwrap();
+        assert!(!svg.contains(forbidden), "{name}");
+        // Rasterising parses the SVG as XML.
+        assert!(figure.to_png(1.0).is_ok(), "{name}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@
 
 pub mod curves;
 pub mod data;
+mod escape;
 pub mod figures;
 mod files;
 pub mod format;

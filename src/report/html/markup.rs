@@ -1,5 +1,6 @@
 //! Building HTML from which no text can escape.
 
+use crate::escape::escape;
 use serde::Serialize;
 
 /// An HTML document in the making. Markup must be known at compile time; everything else goes through an escape.
@@ -15,18 +16,7 @@ impl Html {
 
     /// Text, escaped for element content and for attributes in double quotes.
     pub(super) fn text(&mut self, text: &str) -> &mut Self {
-        for c in text.chars() {
-            match c {
-                '&' => self.0.push_str("&amp;"),
-                '<' => self.0.push_str("&lt;"),
-                '>' => self.0.push_str("&gt;"),
-                '"' => self.0.push_str("&quot;"),
-                '\'' => self.0.push_str("&#39;"),
-                // Not allowed in HTML, and of no use to a reader.
-                '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' => self.0.push('\u{fffd}'),
-                c => self.0.push(c),
-            }
-        }
+        self.0.push_str(&escape(text));
         self
     }
 
@@ -36,7 +26,7 @@ impl Html {
         Ok(self)
     }
 
-    /// An SVG drawing of ours, whose texts plotters and `to_svg` escaped.
+    /// An SVG drawing of ours, whose texts are escaped.
     pub(super) fn svg(&mut self, svg: &str) -> &mut Self {
         self.0.push_str(svg);
         self

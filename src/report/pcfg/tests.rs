@@ -127,7 +127,7 @@ fn a_sentence_is_drawn_with_its_tree_where_it_fits() {
     let short = grammar.with_start("15").unwrap();
     let own = tree_section(&short, &tree(&short));
     assert_eq!(own.figures.len(), 1);
-    assert!(own.figures[0].to_svg().unwrap().contains("\n15\n"), "the root is not drawn");
+    assert!(own.figures[0].to_svg().unwrap().contains(">15<"), "the root is not drawn");
     assert!(own.text[0].contains("2^-10.0"), "{:?}", own.text);
     assert!(own.preformatted[1].contains("└─ "));
     let long = tree_section(&grammar, &tree(&grammar));

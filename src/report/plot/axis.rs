@@ -1,9 +1,7 @@
-//! Axes: scale, range, ticks and tick labels, and their mapping for plotters.
+//! Axes: scale, range, ticks and tick labels, and where a value lies.
 
 use crate::format;
-use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
 
 /// An axis as asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -167,7 +165,7 @@ fn log_ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, Vec<f64>) {
     (major, minor)
 }
 
-/// An axis with its ends and ticks fixed; what plotters draws from.
+/// An axis with its ends and ticks fixed; what is drawn.
 #[derive(Debug, Clone)]
 pub(super) struct Ticks {
     pub(super) range: [f64; 2],
@@ -180,7 +178,8 @@ pub(super) struct Ticks {
 }
 
 impl Ticks {
-    fn unit(&self, value: f64) -> f64 {
+    /// Where a value lies between the positions of the low and the high end; values outside the range lie on its ends.
+    pub(super) fn place(&self, value: f64, from: f64, to: f64) -> f64 {
         let [low, high] = self.range;
         let part = if self.log {
             (value.max(f64::MIN_POSITIVE) / low).ln() / (high / low).ln()
@@ -188,39 +187,7 @@ impl Ticks {
             (value - low) / (high - low)
         };
         let part = part.clamp(0.0, 1.0);
-        if self.flip { 1.0 - part } else { part }
-    }
-
-    /// The text of a tick, empty for other values.
-    pub(super) fn text_of(&self, value: f64) -> String {
-        self.labels.iter().find(|(v, _)| *v == value).map(|(_, text)| text.clone()).unwrap_or_default()
-    }
-}
-
-impl Ranged for Ticks {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
-        from + (f64::from(to - from) * self.unit(*value)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        if hint.weight().allow_light_points() {
-            self.minor.clone()
-        } else {
-            self.labels.iter().map(|(value, _)| *value).collect()
-        }
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.range[0]..self.range[1]
-    }
-}
-
-impl ValueFormatter<f64> for Ticks {
-    fn format_ext(&self, value: &f64) -> String {
-        self.text_of(*value)
+        from + (to - from) * if self.flip { 1.0 - part } else { part }
     }
 }
 

@@ -1,32 +1,34 @@
 //! The bundled font, so that a figure looks the same on every machine and needs no font library.
 
-use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
-use std::sync::Once;
+use resvg::usvg::fontdb::Database;
+use skrifa::instance::{LocationRef, Size};
+use skrifa::{FontRef, MetadataProvider};
+use std::sync::{Arc, LazyLock};
 
 static DEJAVU_SANS: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans.ttf");
 
-/// Family name. SVG viewers read it as a CSS list: Verdana has the same widths where DejaVu Sans is not installed.
-const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
+/// A CSS list: Verdana has the same widths where DejaVu Sans is not installed.
+pub(super) const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 
-/// plotters asks for a line height, of which DejaVu's em is this part; SVG output divides by 1.24, bitmaps by 1.164.
-const LINE_OVER_EM: f64 = 1.2;
-
-/// The font at an em of `size` points. Registers it first: plotters measures text even for SVG.
-pub(super) fn font(size: f64) -> FontDesc<'static> {
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| {
-        // Fails only for a file that is not a font, which the tests would show.
-        let _ = register_font(FAMILY, FontStyle::Normal, DEJAVU_SANS);
+/// The font for bitmaps; no font of the machine is looked at.
+pub(super) fn database() -> Arc<Database> {
+    static BUNDLED: LazyLock<Arc<Database>> = LazyLock::new(|| {
+        let mut fonts = Database::new();
+        fonts.load_font_data(DEJAVU_SANS.to_vec());
+        Arc::new(fonts)
     });
-    FontDesc::new(FontFamily::Name(FAMILY), size * LINE_OVER_EM, FontStyle::Normal)
+    BUNDLED.clone()
 }
 
-/// Width of a text in points. Measured at ten times the size, since plotters answers in whole pixels.
+/// Width of a text in points, before kerning.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
-    match font(size * 10.0).box_size(text) {
-        Ok((width, _)) => f64::from(width) / 10.0,
-        Err(_) => text.chars().count() as f64 * size * 0.6,
-    }
+    static FONT: LazyLock<Option<FontRef>> = LazyLock::new(|| FontRef::new(DEJAVU_SANS).ok());
+    // A character that the font lacks is drawn as a box of about this width.
+    let unknown = 0.6 * size;
+    let Some(font) = FONT.as_ref() else { return unknown * text.chars().count() as f64 };
+    let metrics = font.glyph_metrics(Size::new(size as f32), LocationRef::default());
+    let advance = |c| metrics.advance_width(font.charmap().map(c)?);
+    text.chars().map(|c| advance(c).map_or(unknown, f64::from)).sum()
 }
 
 /// Breaks a text into lines no wider than `width` points; a longer word stands alone.

@@ -1,8 +1,8 @@
-//! Where everything goes, in points; both backends draw from the same layout.
+//! Where everything goes, in points.
 
 use super::axis::{Scale, Ticks};
 use super::font::{text_width, wrap};
-use super::{Figure, Interval, Mark, Panel, PlotError, Series};
+use super::{Direction, Figure, Interval, Mark, Panel, PlotError, Series};
 
 pub(super) const TITLE: f64 = 15.0;
 pub(super) const BODY: f64 = 11.0;
@@ -31,14 +31,36 @@ pub(super) struct LegendEntry<'a> {
     pub(super) series: &'a Series,
 }
 
+/// A panel with its ends fixed and the edges of its plotting area.
 pub(super) struct PanelBox<'a> {
     pub(super) panel: &'a Panel,
-    /// Left, top, width, height, tick labels and axis titles included.
-    pub(super) area: [f64; 4],
     pub(super) x: Ticks,
     pub(super) y: Ticks,
-    pub(super) x_label_height: f64,
-    pub(super) y_label_width: f64,
+    pub(super) left: f64,
+    pub(super) right: f64,
+    pub(super) top: f64,
+    pub(super) bottom: f64,
+    /// Middle of the vertical axis' title.
+    pub(super) y_title: f64,
+}
+
+impl PanelBox<'_> {
+    pub(super) fn place_x(&self, value: f64) -> f64 {
+        self.x.place(value, self.left, self.right)
+    }
+
+    pub(super) fn place_y(&self, value: f64) -> f64 {
+        self.y.place(value, self.bottom, self.top)
+    }
+
+    /// Where a point of the data is, if both axes can show it.
+    pub(super) fn point(&self, [x, y]: [f64; 2]) -> Option<[f64; 2]> {
+        (self.panel.x.shows(x) && self.panel.y.shows(y)).then(|| [self.place_x(x), self.place_y(y)])
+    }
+
+    pub(super) fn along(&self, direction: Direction, at: f64, value: f64) -> Option<[f64; 2]> {
+        self.point(if direction == Direction::X { [value, at] } else { [at, value] })
+    }
 }
 
 pub(super) struct Layout<'a> {
@@ -78,11 +100,13 @@ pub(super) fn layout(figure: &Figure) -> Result<Layout<'_>, PlotError> {
         .iter()
         .map(|panel| PanelBox {
             panel,
-            area: [0.0; 4],
             x: x_ticks(panel, figure.width),
             y: y_ticks(panel),
-            x_label_height: if panel.x.label.is_empty() { 22.0 } else { 37.0 },
-            y_label_width: 0.0,
+            left: MARGIN,
+            right: figure.width - RIGHT_MARGIN,
+            top: 0.0,
+            bottom: 0.0,
+            y_title: MARGIN + 6.0,
         })
         .collect();
     // One width for all panels, so that their x axes line up.
@@ -92,23 +116,18 @@ pub(super) fn layout(figure: &Figure) -> Result<Layout<'_>, PlotError> {
             block(&mut top, &boxed.panel.title, BODY, BODY_LINE, false);
             top += 3.0;
         }
-        let height = boxed.panel.height + boxed.x_label_height;
-        boxed.area = [MARGIN, top, figure.width - MARGIN - RIGHT_MARGIN, height];
-        boxed.y_label_width = label_width;
-        let room = boxed.area[2] - label_width;
+        boxed.left += label_width;
+        boxed.top = top;
+        boxed.bottom = top + boxed.panel.height;
         if let Scale::Categories(names) = &boxed.panel.x.scale {
-            let slot = room / names.len().max(1) as f64 - 6.0;
+            let slot = (boxed.right - boxed.left) / names.len().max(1) as f64 - 6.0;
             boxed.x.labels.iter_mut().for_each(|(_, text)| *text = shortened(text, slot));
         }
         if matches!(boxed.panel.y.scale, Scale::Categories(_)) {
-            let title = if boxed.panel.y.label.is_empty() { 0.0 } else { 20.0 };
-            boxed
-                .y
-                .labels
-                .iter_mut()
-                .for_each(|(_, text)| *text = shortened(text, label_width - title - 9.0));
+            let room = label_width - title_width(boxed.panel) - 9.0;
+            boxed.y.labels.iter_mut().for_each(|(_, text)| *text = shortened(text, room));
         }
-        top += height + GAP;
+        top = boxed.bottom + if boxed.panel.x.label.is_empty() { 22.0 } else { 37.0 } + GAP;
     }
 
     let (legend, after) = legend(figure, MARGIN + label_width.min(60.0), top);
@@ -148,7 +167,11 @@ fn legend<'a>(figure: &'a Figure, left: f64, top: f64) -> (Vec<LegendEntry<'a>>,
 
 fn y_label_width(boxed: &PanelBox) -> f64 {
     let ticks = boxed.y.labels.iter().map(|(_, text)| text_width(text, BODY)).fold(0.0, f64::max);
-    ticks + 12.0 + if boxed.panel.y.label.is_empty() { 0.0 } else { 20.0 }
+    ticks + 12.0 + title_width(boxed.panel)
+}
+
+fn title_width(panel: &Panel) -> f64 {
+    if panel.y.label.is_empty() { 0.0 } else { 20.0 }
 }
 
 fn shortened(text: &str, room: f64) -> String {
@@ -175,7 +198,7 @@ fn y_ticks(panel: &Panel) -> Ticks {
 
 /// All x and all y values a mark needs room for.
 fn extent(mark: &Mark) -> (Vec<f64>, Vec<f64>) {
-    use super::Direction::{X, Y};
+    use Direction::{X, Y};
     let pairs = |points: &[[f64; 2]]| points.iter().map(|p| (p[0], p[1])).unzip();
     match mark {
         Mark::Line { points, .. } | Mark::Dots { points, .. } => pairs(points),

@@ -1,4 +1,4 @@
-//! A small, general layer over `plotters`: figures as plain data, drawn to SVG and PNG by the same code.
+//! Figures as plain data, drawn to SVG; a PNG is that SVG, rasterised with the bundled font.
 //!
 //! A [`Figure`] is a column of [`Panel`]s under a title, with one legend and notes below them. Every panel has two
 //! [`Axis`] (linear, logarithmic or categorical) and a list of [`Series`], each a [`Mark`] in a colour. Figures can be
@@ -17,9 +17,10 @@
 mod axis;
 mod draw;
 mod font;
-mod glyph;
 mod layout;
+mod marks;
 mod palette;
+mod svg;
 
 pub use axis::{Axis, Scale, TickFormat};
 pub(crate) use palette::ON_DARK;
@@ -30,12 +31,12 @@ use serde::{Deserialize, Serialize};
 /// Why a figure could not be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
-    /// The plotting library refused.
+    /// The bitmap could not be made.
     #[error("cannot draw the figure \"{figure}\": {reason}")]
     Draw {
         /// Title of the figure.
         figure: String,
-        /// What the library said.
+        /// Why.
         reason: String,
     },
     /// The figure has no panel, or its size or scale is not a usable number.
@@ -46,7 +47,7 @@ pub enum PlotError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The bitmap could not be encoded or written.
+    /// The bitmap could not be written.
     #[error("cannot write the figure to {path}: {source}")]
     Write {
         /// Where it should have gone.

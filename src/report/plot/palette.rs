@@ -22,6 +22,8 @@ impl Color {
     pub const INK: Color = Color(0x22, 0x26, 0x2b);
     /// Secondary text.
     pub const MUTED: Color = Color(0x5c, 0x63, 0x6b);
+    /// The page.
+    pub const PAPER: Color = Color(0xff, 0xff, 0xff);
     /// Grid lines.
     pub const GRID: Color = Color(0xe4, 0xe6, 0xe9);
     /// Reference lines such as chance or a noise floor.
@@ -45,8 +47,7 @@ pub(crate) const ON_DARK: [(Color, Color); 14] = [
     (Color::GRID, Color(0x30, 0x34, 0x3a)),
     (Color::REFERENCE, Color(0x8f, 0x96, 0x9e)),
     (Color::REGION, Color(0xb8, 0x92, 0x2a)),
-    // The paper itself.
-    (Color(0xff, 0xff, 0xff), Color(0x17, 0x19, 0x1d)),
+    (Color::PAPER, Color(0x17, 0x19, 0x1d)),
 ];
 
 /// Student colours, in order of use.
