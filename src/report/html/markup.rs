@@ -37,17 +37,15 @@ impl Html {
     }
 }
 
-/// JSON without a character that could end a script element, open a comment or a line. All of these occur only inside
-/// JSON strings, where the escapes mean the same.
+/// JSON without a character that could end a script element, open a comment or a line, or that a page must not have. All of
+/// these occur only inside JSON strings, where the escapes mean the same.
 fn script_safe(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + 64);
     for c in json.chars() {
         match c {
-            '<' => out.push_str("\\u003c"),
-            '>' => out.push_str("\\u003e"),
-            '&' => out.push_str("\\u0026"),
-            '\u{2028}' => out.push_str("\\u2028"),
-            '\u{2029}' => out.push_str("\\u2029"),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\u{7f}'..'\u{a0}' | '\u{fffe}' | '\u{ffff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
             c => out.push(c),
         }
     }

@@ -99,7 +99,15 @@ fn stroke(series: &Series, width: f64) -> Paint {
     Paint::stroke(series.color, width).opacity(series.opacity)
 }
 
-fn whisker(svg: &mut Svg, low: Point, high: Point, along: Direction, width: f64, open: bool, series: &Series) {
+fn whisker(
+    svg: &mut Svg,
+    low: Point,
+    high: Point,
+    along: Direction,
+    width: f64,
+    open: bool,
+    series: &Series,
+) {
     let paint = stroke(series, width);
     let cap = |svg: &mut Svg, [x, y]: Point| match along {
         Direction::X => svg.line([x, y - 4.5], [x, y + 4.5], paint),

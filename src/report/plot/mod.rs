@@ -5,7 +5,7 @@
 //! serialised, so an experiment can hand its own figures to the report without the report knowing what they show.
 //!
 //! ```
-//! use curricle::report::plot::{Axis, Color, Figure, Mark, Panel, Series};
+//! use curricle_report::plot::{Axis, Color, Figure, Mark, Panel, Series};
 //! let measured: Vec<[f64; 2]> = [15.0, 21.0, 29.0, 41.0].iter().map(|&d: &f64| [d, 80.0 * d.powi(3)]).collect();
 //! let figure = Figure::new("Samples to recover the support").panel(
 //!     Panel::new(Axis::log("input dimension d"), Axis::log("training samples"))

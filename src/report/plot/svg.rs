@@ -95,7 +95,15 @@ impl Svg {
     }
 
     /// A text whose capitals are centred on `y`; `upwards` turns it to read from bottom to top.
-    pub(super) fn text(&mut self, text: &str, at: Point, size: f64, anchor: Anchor, color: Color, upwards: bool) {
+    pub(super) fn text(
+        &mut self,
+        text: &str,
+        at: Point,
+        size: f64,
+        anchor: Anchor,
+        color: Color,
+        upwards: bool,
+    ) {
         // Half the height of a capital letter in DejaVu Sans.
         let drop = 0.365 * size;
         let [x, y] = if upwards { [at[0] + drop, at[1]] } else { [at[0], at[1] + drop] };
