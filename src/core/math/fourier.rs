@@ -42,7 +42,7 @@ mod tests {
         let mut fast = values.clone();
         walsh_hadamard(&mut fast);
         for (t, fast) in fast.iter().enumerate() {
-            let sign = |x: usize| if (x & t).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |x: usize| if (x & t).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             assert_eq!(*fast, values.iter().enumerate().map(|(x, v)| sign(x) * v).sum::<f64>());
         }
         walsh_hadamard(&mut fast);
