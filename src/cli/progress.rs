@@ -1,7 +1,7 @@
 //! Progress of an experiment: bars on a terminal, a line every few seconds otherwise.
 
-use curricle_lab::run::experiment::Observer;
 use curricle_lab::run::gather::Status;
+use curricle_lab::run::options::Observer;
 use curricle_lab::train::member::Metric;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::HashMap;

@@ -42,6 +42,14 @@ impl<'a> Section<'a> {
         Ok(Self { key: String::new(), text, value: Spanned::new(span, DeValue::Table(table.into_inner())) })
     }
 
+    /// A document as the section of this name.
+    ///
+    /// # Errors
+    /// If it is not TOML.
+    pub fn named(key: &str, text: &'a str) -> Result<Self, KeyError> {
+        Ok(Self { key: key.to_owned(), ..Self::document(text)? })
+    }
+
     /// Where it is, such as `teacher.model`.
     pub fn key(&self) -> &str {
         &self.key

@@ -9,9 +9,9 @@ pub use blocked::{BlockedMlp, Floor, Isa, Peaks};
 pub use plain::PlainMlp;
 pub use transformer::{Operations, PlainTransformer, SingleThreaded, Transformer, TransformerOptions};
 
-use curricle_core::math::argmax;
+use curricle_core::math::accuracy;
 use curricle_core::model::mlp::MlpParams;
-use curricle_core::model::{LogitModel, ModelError};
+use curricle_core::model::{LogitModel, ModelError, SignModel};
 use curricle_core::optim::{Steps, StepsResult};
 use curricle_core::task::Samples;
 
@@ -121,12 +121,7 @@ impl Mlp {
         assert_eq!(samples.labels.len(), samples.len(), "labelled samples are needed");
         let mut logits = vec![0.0; samples.len() * self.classes];
         self.logits(samples, &mut logits);
-        let right = logits
-            .chunks_exact(self.classes)
-            .zip(&samples.labels)
-            .filter(|(row, label)| argmax(row) == Some(usize::from(**label)))
-            .count();
-        right as f64 / samples.len() as f64
+        accuracy(&logits, self.classes, &samples.labels)
     }
 
     /// Which path computes, for people: "blocked avx512 K=64" or "plain".
@@ -150,6 +145,22 @@ impl LogitModel for Mlp {
     fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
         Mlp::logits(self, samples, logits);
         Ok(())
+    }
+}
+
+impl SignModel for Mlp {
+    type Params = MlpParams;
+
+    fn train(&mut self, steps: &Steps) -> StepsResult {
+        Mlp::train(self, steps)
+    }
+
+    fn to_params(&self) -> MlpParams {
+        Mlp::to_params(self)
+    }
+
+    fn path(&self) -> String {
+        Mlp::path(self)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod atomic;
 mod error;
 mod kept;
 mod mlp;
+mod named;
 mod pickle;
 mod pytorch;
 pub mod tensors;
@@ -23,6 +24,7 @@ pub mod transformer;
 
 pub use error::CheckpointError;
 pub use kept::{AnyCheckpoint, Kept, Model, load_any};
+pub use named::Tensors;
 pub use tensors::Format;
 
 use curricle_core::model::mlp::{MlpParams, MlpShape};

@@ -7,14 +7,18 @@
 //! oracle       the CPU engine as what the GPU's self-test compares with
 //! train        the training loop
 //! distill      teachers
+//! family       families of models
+//! registry     the kinds of things a spec can name
 //! run          experiments: specs, run folders, metrics, claims
 //! ```
 #![deny(missing_docs)]
 
 pub mod device;
 pub mod distill;
+pub mod family;
 pub mod model;
 pub mod oracle;
+pub mod registry;
 pub mod run;
 pub mod train;
 pub mod transformer;

@@ -3,8 +3,10 @@
 use super::usage;
 use crate::progress::Progress;
 use anyhow::Result;
-use curricle_lab::run::experiment::{Existing, Options, RunError, run as run_experiment};
+use curricle_lab::run::experiment::run as run_experiment;
+use curricle_lab::run::failure::RunError;
 use curricle_lab::run::gather::{RunRecord, Status, median};
+use curricle_lab::run::options::{Existing, Options};
 use curricle_lab::run::plan::{Plan, TEACHER};
 use curricle_lab::run::spec::SpecFile;
 use curricle_theory::fit::{Interval, PowerLaw, bootstrap_slope, power_law};

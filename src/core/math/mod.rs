@@ -20,6 +20,17 @@ pub fn argmax(row: &[f32]) -> Option<usize> {
     Some(best)
 }
 
+/// Fraction of rows of `logits` [n, C] whose largest entry is the label's; of equal logits the lowest class counts, and a row
+/// with a NaN is never right. NaN without labels.
+pub fn accuracy(logits: &[f32], classes: usize, labels: &[u8]) -> f64 {
+    let right = logits
+        .chunks_exact(classes)
+        .zip(labels)
+        .filter(|(row, label)| argmax(row) == Some(usize::from(**label)))
+        .count();
+    right as f64 / labels.len() as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,5 +7,5 @@ pub mod transformer;
 
 pub use loss::Loss;
 pub use mlp::{Layer, MlpInit, MlpParams, MlpShape};
-pub use traits::{FromFn, LogitModel, ModelError, SequenceModel};
+pub use traits::{FromFn, LogitModel, ModelError, SequenceModel, SignModel};
 pub use transformer::{TransformerConfig, TransformerParams, TransformerState};

@@ -1,6 +1,8 @@
 //! What a model can be asked, whoever computes it.
 
 use super::transformer::{TokenBatch, TransformerConfig};
+use crate::math::accuracy;
+use crate::optim::{Steps, StepsResult};
 use crate::task::Samples;
 
 /// Why a model could not produce logits (a lost device, say).
@@ -58,6 +60,40 @@ impl LogitModel for Box<dyn LogitModel> {
 
     fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
         self.as_ref().logits(samples, logits)
+    }
+}
+
+/// A model that reads sign vectors and trains by consecutive SGD steps.
+///
+/// Equal calls on equal parameters give equal bits, whatever the number of threads: a resumed run depends on it.
+pub trait SignModel: LogitModel {
+    /// The parameters with whatever else training needs to go on.
+    type Params;
+
+    /// Takes all steps.
+    fn train(&mut self, steps: &Steps) -> StepsResult;
+
+    /// The model as it is now.
+    fn to_params(&self) -> Self::Params;
+
+    /// Which code computes, for people.
+    fn path(&self) -> String {
+        "plain".to_owned()
+    }
+
+    /// Fraction of labelled samples whose largest logit is the label's; of equal logits the lowest class counts, and a NaN
+    /// is never right. NaN without samples.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from computing.
+    ///
+    /// # Panics
+    /// If the samples have no labels.
+    fn accuracy(&self, samples: &Samples) -> Result<f64, ModelError> {
+        assert_eq!(samples.labels.len(), samples.len(), "labelled samples are needed");
+        let mut logits = vec![0.0; samples.len() * self.classes()];
+        self.logits(samples, &mut logits)?;
+        Ok(accuracy(&logits, self.classes(), &samples.labels))
     }
 }
 

@@ -1,15 +1,15 @@
 //! The checkpoints of one teacher, loaded when a student needs them.
 
 use crate::device::Device;
+use crate::train::member::TrainError;
 use crate::transformer::{EngineError, Transformer};
-use curricle_core::model::TransformerState;
 use curricle_core::model::transformer::TokenBatch;
+use curricle_core::model::{LogitModel, TransformerState};
 use curricle_core::task::Samples;
-use curricle_cpu::{CpuOptions, Mlp};
 use curricle_files as files;
 use curricle_files::CheckpointError;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// One checkpoint of a teacher.
@@ -58,39 +58,46 @@ impl<M> Loaded<M> {
     }
 }
 
-/// Checkpoints of one teacher in order, at most a memory budget's worth of them loaded.
-pub struct TeacherPool {
-    checkpoints: Vec<TeacherCheckpoint>,
-    d: usize,
+/// A model that reads sign vectors, for several threads.
+pub type SharedModel = Box<dyn LogitModel + Send + Sync>;
+
+/// Gives a checkpoint's model and its bytes in memory.
+type Load = Box<dyn Fn(usize) -> Result<(SharedModel, usize), CheckpointError> + Send + Sync>;
+
+/// Checkpoints of one teacher that reads sign vectors, at most a memory budget's worth of them loaded.
+pub struct SignTeachers {
     classes: usize,
-    options: CpuOptions,
-    loaded: Loaded<Mlp>,
+    load: Load,
+    loaded: Loaded<SharedModel>,
 }
 
-impl TeacherPool {
-    /// A pool of `checkpoints` for students with `d` inputs and `classes` logits.
-    pub fn new(checkpoints: Vec<TeacherCheckpoint>, d: usize, classes: usize, options: CpuOptions) -> Self {
-        Self { checkpoints, d, classes, options, loaded: Loaded::new(usize::MAX) }
+impl SignTeachers {
+    /// Teachers that `load` gives by their number, with the bytes they take; for students with `classes` logits.
+    pub fn new(
+        classes: usize,
+        load: impl Fn(usize) -> Result<(SharedModel, usize), CheckpointError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { classes, load: Box::new(load), loaded: Loaded::new(usize::MAX) }
+    }
+
+    /// Checkpoint files, opened by `open`.
+    pub fn of_files(
+        checkpoints: Vec<TeacherCheckpoint>,
+        classes: usize,
+        open: impl Fn(&Path) -> Result<(SharedModel, usize), CheckpointError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(classes, move |index| open(&checkpoints[index].path))
     }
 
     /// Logits [n, C] of checkpoint `index`.
     ///
     /// # Errors
-    /// If the checkpoint cannot be read or has another shape.
-    pub fn logits(&self, index: usize, samples: &Samples) -> Result<Vec<f32>, CheckpointError> {
-        let model = self.model(index)?;
+    /// If the checkpoint cannot be read, has another shape, or does not compute.
+    pub fn logits(&self, index: usize, samples: &Samples) -> Result<Vec<f32>, TrainError> {
+        let model = self.loaded.get(index, || (self.load)(index))?;
         let mut logits = vec![0.0; samples.len() * self.classes];
-        model.logits(samples, &mut logits);
+        model.logits(samples, &mut logits).map_err(TrainError::Model)?;
         Ok(logits)
-    }
-
-    fn model(&self, index: usize) -> Result<Arc<Mlp>, CheckpointError> {
-        self.loaded.get(index, || {
-            let path = &self.checkpoints[index].path;
-            let read = files::load(path)?;
-            files::expect_shape(&read.params, path, self.d, self.classes, None)?;
-            Ok((Mlp::new(&read.params, self.options), 4 * read.params.shape().parameters()))
-        })
     }
 }
 

@@ -1,145 +1,14 @@
 //! Runs an experiment: for each seed the teacher, the correlations of its checkpoints, then all students.
 
-use super::folder::RunFolderError;
+use super::failure::RunError;
 use super::gather::{RunRecord, Status, TeacherTimeline};
-use super::grammar::{GrammarError, NgramTimeline, Optimum, ProbedRun};
+use super::grammar::{NgramTimeline, Optimum, ProbedRun};
+use super::options::{Existing, Options};
 use super::plan::{Plan, TEACHER};
-use super::seeds::{SeedResults, SeedsRun};
-use super::timeline;
+use super::seeds::{SeedResults, SeedsRun, UsedCheckpoints};
 use crate::device::Device;
-use crate::train::member::{Metric, TrainError};
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
-/// What to do where a run folder already holds results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Refuse.
-    Refuse,
-    /// Go on from the last saved state; finished runs are kept.
-    Resume,
-    /// Remove them and begin anew.
-    Fresh,
-}
-
-/// How to run.
-pub struct Options<'a> {
-    /// Run folders lie at `out/<experiment>/<arm>/seed-<n>`.
-    pub out: PathBuf,
-    /// Existing results.
-    pub existing: Existing,
-    /// Who computes.
-    pub device: Device,
-    /// Threads in all.
-    pub threads: usize,
-    /// Set to end the run; it can be resumed.
-    pub cancel: &'a AtomicBool,
-    /// Told what happens.
-    pub observer: &'a dyn Observer,
-    /// How often resume states are written.
-    pub save_every: Duration,
-}
-
-/// Told what happens, from any thread.
-pub trait Observer: Sync {
-    /// A run begins or is taken up at `step` of `steps`.
-    fn started(&self, run: &str, seed: u64, step: u64, steps: u64);
-    /// A run has reached a step.
-    fn progress(&self, run: &str, seed: u64, step: u64);
-    /// An evaluation.
-    fn evaluated(&self, run: &str, seed: u64, metric: &Metric);
-    /// A run has ended.
-    fn ended(&self, run: &str, seed: u64, status: Status, reason: Option<&str>);
-    /// Something else worth telling.
-    fn note(&self, text: &str);
-}
-
-/// Why an experiment stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A folder already holds results.
-    #[error(
-        "{} already holds a run{}; pass --resume to go on with it, --fresh to remove it and begin anew, or another --out",
-        path.display(),
-        others(*more)
-    )]
-    Exists {
-        /// The first such folder.
-        path: PathBuf,
-        /// How many more.
-        more: usize,
-    },
-    /// A folder holds a run with other settings.
-    #[error(
-        "{} holds a run with other settings (line {line}: it has {theirs:?}, this run has {ours:?}); pass --fresh to remove it, or another --out",
-        path.display()
-    )]
-    OtherSpec {
-        /// Its spec file.
-        path: PathBuf,
-        /// First line that differs, from 1.
-        line: usize,
-        /// That line in the file.
-        theirs: String,
-        /// That line of this run.
-        ours: String,
-    },
-    /// A run folder cannot be used.
-    #[error(transparent)]
-    Folder(#[from] RunFolderError),
-    /// Training stopped.
-    #[error("{}: {cause}{}", named(seeds), last_states(last))]
-    Train {
-        /// Seeds that trained together.
-        seeds: Vec<u64>,
-        /// Why.
-        cause: Box<TrainError>,
-        /// Where each run can be taken up.
-        last: Vec<String>,
-    },
-    /// Correlations could not be measured.
-    #[error("seed {seed}: correlations of the teacher's checkpoints: {cause}")]
-    Correlations {
-        /// Seed.
-        seed: u64,
-        /// Why.
-        cause: Box<timeline::TimelineError>,
-    },
-    /// Something about sentences could not be measured.
-    #[error("seed {seed}: {cause}")]
-    Grammar {
-        /// Seed.
-        seed: u64,
-        /// Why.
-        cause: Box<GrammarError>,
-    },
-    /// A saved state cannot be understood.
-    #[error("{}: the resume state is damaged ({detail}); pass --fresh to begin this run anew", path.display())]
-    State {
-        /// The run folder.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
-    /// The operating system refused a thread.
-    #[error("cannot start worker threads: {0}")]
-    Threads(String),
-}
-
-fn others(more: usize) -> String {
-    if more == 0 { String::new() } else { format!(" (and {more} other folders do)") }
-}
-
-fn named(seeds: &[u64]) -> String {
-    let list: Vec<String> = seeds.iter().map(ToString::to_string).collect();
-    format!("{} {}", if list.len() == 1 { "seed" } else { "seeds" }, list.join(", "))
-}
-
-fn last_states(last: &[String]) -> String {
-    if last.is_empty() { String::new() } else { format!("\nwith --resume: {}", last.join("; ")) }
-}
 
 /// Results of an experiment.
 #[derive(Debug, Default)]
@@ -158,17 +27,6 @@ pub struct Results {
     pub probed: Vec<ProbedRun>,
     /// True when the run was asked to stop before it was done.
     pub interrupted: bool,
-}
-
-/// Teacher checkpoints a student followed.
-#[derive(Debug, Clone)]
-pub struct UsedCheckpoints {
-    /// Name of the student run.
-    pub run: String,
-    /// Seed.
-    pub seed: u64,
-    /// Teacher steps in order of use, where known.
-    pub steps: Vec<u64>,
 }
 
 /// Runs every seed of the plan. On the CPU seeds run side by side when there are several and threads for them; results do

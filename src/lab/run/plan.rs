@@ -2,16 +2,18 @@
 
 use super::spec::{
     ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, Duration, EvaluationSpec, NgramSpec, NonterminalSpec,
-    Objective, OptimizerKind, ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, SweepAxis,
-    TeacherSpec,
+    Objective, ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, TeacherSpec,
 };
+use super::sweep::repeats;
 use super::task::Task;
-use crate::train::settings::{MlpTraining, Model, Training, TransformerTraining};
+use crate::family::{Architecture, ArmModel};
+use crate::registry::Registry;
+use crate::train::settings::Training;
 use curricle_core::distill::target::LabelMix;
-use curricle_core::model::{Loss, MlpInit, MlpShape};
-use curricle_core::optim::AdamSettings;
+use curricle_core::keys::{KeyError, Section};
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Name of the arm that `[teacher]` becomes.
 pub const TEACHER: &str = "teacher";
@@ -26,6 +28,8 @@ const SENTENCES: u64 = 1_000_000;
 /// A checked experiment.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// The kinds of things its spec could name.
+    pub registry: Registry,
     /// Name.
     pub experiment: String,
     /// Scale.
@@ -48,8 +52,8 @@ pub struct Plan {
     pub ngrams: Option<NgramSpec>,
     /// Probes for non-terminals.
     pub nonterminals: Option<NonterminalSpec>,
-    /// Axis of the sweep, if any.
-    pub axis: Option<SweepAxis>,
+    /// Name of what the sweep changes, if there is one.
+    pub axis: Option<String>,
     /// True when arms are repeated over learning rates.
     pub tuned: bool,
     /// Claims by name.
@@ -73,8 +77,12 @@ pub struct Student {
     pub distill: Option<DistillSpec>,
 }
 
+#[derive(Clone, Copy)]
 struct Checker<'a> {
     path: &'a Path,
+    /// The spec's text.
+    text: &'a str,
+    registry: &'a Registry,
 }
 
 impl Checker<'_> {
@@ -85,6 +93,15 @@ impl Checker<'_> {
     fn require(&self, holds: bool, key: &str, detail: impl Into<String>) -> Result<(), SpecError> {
         if holds { Ok(()) } else { self.fail(key, detail) }
     }
+
+    /// A door's error with the name of the file.
+    fn of(&self, error: KeyError) -> SpecError {
+        let path = self.path.to_owned();
+        match error {
+            KeyError::Parse(detail) => SpecError::Parse { path, detail },
+            KeyError::Value { key, detail } => SpecError::Value { path, key, detail },
+        }
+    }
 }
 
 impl Plan {
@@ -94,7 +111,15 @@ impl Plan {
     /// # Errors
     /// Names the key, what is wrong and what is allowed.
     pub fn resolve(spec: SpecFile, path: &Path) -> Result<Self, SpecError> {
-        let check = Checker { path };
+        Self::resolve_with(spec, path, &Registry::builtin())
+    }
+
+    /// [`Self::resolve`] against a user's own kinds of things as well.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_with(spec: SpecFile, path: &Path, registry: &Registry) -> Result<Self, SpecError> {
+        let check = Checker { path, text: &spec.text, registry };
         for (key, name) in [("experiment", &spec.experiment), ("scale", &spec.scale)] {
             check_name(&check, key, name)?;
         }
@@ -126,7 +151,7 @@ impl Plan {
             None => None,
         };
         let mut students = Vec::new();
-        for (name, arm) in &spec.arms {
+        for name in spec.arms.keys() {
             let key = format!("arms.{name}");
             check_name(&check, &key, name)?;
             check.require(
@@ -134,12 +159,24 @@ impl Plan {
                 &key,
                 "this name is taken: call the arm something else",
             )?;
-            let base = training(&check, &key, name, arm, &spec.student, &spec, &task)?;
-            let distill = arm.distill.clone().or_else(|| spec.student.distill.clone());
-            if let Some(distill) = &distill {
-                check_distill(&check, &format!("{key}.distill"), distill, teacher.as_ref(), &base)?;
+            let repeats = match &spec.sweep {
+                Some(sweep) => {
+                    repeats(&spec, sweep, name).or_else(|(key, detail)| check.fail(key, detail))?
+                }
+                None => None,
+            };
+            let mut found = Vec::new();
+            match (repeats, &spec.sweep) {
+                (Some(repeats), Some(sweep)) => {
+                    for (at, spec) in &repeats {
+                        let check = Checker { text: &spec.text, ..check };
+                        let run = format!("{name}+{}-{at}", sweep.name());
+                        found.push(student(&check, (name, run, Some(*at)), spec, &task, teacher.as_ref())?);
+                    }
+                }
+                _ => found.push(student(&check, (name, name.clone(), None), &spec, &task, teacher.as_ref())?),
             }
-            students.extend(repeat(&check, name, base, distill, &spec)?);
+            students.extend(tuned(&check, found, &spec)?);
         }
         check.require(
             teacher.is_some() || !students.is_empty(),
@@ -211,7 +248,8 @@ impl Plan {
             )?;
         }
         Ok(Self {
-            axis: spec.sweep.as_ref().map(|s| s.axis),
+            registry: registry.clone(),
+            axis: spec.sweep.as_ref().map(|s| s.name().to_owned()),
             tuned: spec.tune.is_some(),
             experiment: spec.experiment,
             scale: spec.scale,
@@ -319,11 +357,12 @@ fn training(
             "an accuracy above 0 and up to 1 and at least one evaluation are needed",
         )?;
     }
-    let model = model(check, key, arm, defaults, weight_decay, task)?;
+    let (family, model) = model(check, key, arm, defaults, weight_decay, task)?;
     let label = arm.label.clone().unwrap_or_else(|| name.to_owned());
     Ok(Training {
         label,
         model,
+        family,
         chance: task.chance(),
         batch,
         steps,
@@ -344,7 +383,7 @@ fn check_samples(check: &Checker, key: &str, steps: u64, batch: usize) -> Result
     )
 }
 
-/// The model of an arm.
+/// The model of an arm and the place of its family.
 fn model(
     check: &Checker,
     key: &str,
@@ -352,93 +391,51 @@ fn model(
     defaults: &ArmSpec,
     weight_decay: f64,
     task: &Task,
-) -> Result<Model, SpecError> {
-    let at = |field: &str| format!("{key}.{field}");
+) -> Result<(usize, Arc<dyn Architecture>), SpecError> {
     // What an arm says itself comes before what [student] says.
-    let (hidden, transformer) = match (&arm.hidden, &arm.model) {
-        (None, None) => (defaults.hidden.clone(), defaults.model.clone()),
-        (hidden, model) => (hidden.clone(), model.clone()),
-    };
-    let loss = arm.loss.or(defaults.loss);
-    let init = arm.init.or(defaults.init);
-    match (hidden, transformer) {
+    let own = arm.hidden.is_some() || arm.model.is_some();
+    let source = if own { arm } else { defaults };
+    let text;
+    let (kind, section) = match (&source.hidden, &source.model) {
         (Some(_), Some(_)) => {
-            check.fail(&at("model"), "give hidden (an MLP) or model (a transformer), not both")
+            return check.fail(
+                &format!("{key}.model"),
+                "give hidden (an MLP) or model (one of any family), not both",
+            );
         }
         (None, None) => {
             let place = if key == TEACHER { "" } else { " here or in [student]" };
             let example = "hidden = [100] (an MLP) or model = { kind = \"gpt2\", layers = 2, heads = 4 }";
-            check.fail(&at("hidden"), format!("missing; set it{place}, such as {example}"))
+            return check
+                .fail(&format!("{key}.hidden"), format!("missing; set it{place}, such as {example}"));
         }
         (Some(hidden), None) => {
-            check.require(
-                !hidden.is_empty() && hidden.iter().all(|w| (1..=10_000_000).contains(w)),
-                &at("hidden"),
-                "one or more widths from 1 to 10000000 are needed",
-            )?;
-            let Some(boolean) = task.boolean() else {
-                return check.fail(&at("hidden"), "an MLP does not read sentences: give a model");
-            };
-            check.require(
-                arm.optimizer.or(defaults.optimizer).is_none(),
-                &at("optimizer"),
-                "MLPs are trained by SGD; only a transformer has an optimizer",
-            )?;
-            check.require(
-                arm.accumulate.or(defaults.accumulate).is_none(),
-                &at("accumulate"),
-                "only a transformer's steps are cut into micro-batches",
-            )?;
-            let classes = boolean.classes;
-            let loss = loss.unwrap_or_default();
-            check.require(
-                loss == Loss::CrossEntropy || classes == 2,
-                &at("loss"),
-                "hinge and correlation losses are of the margin of 2 classes",
-            )?;
-            let init = init.unwrap_or_default();
-            check.require(
-                init == MlpInit::Pytorch || (hidden.len() == 1 && hidden[0] % 2 == 0 && classes == 2),
-                &at("init"),
-                "the symmetric initialisation needs one hidden layer of even width and 2 classes",
-            )?;
-            let shape = MlpShape { d: boolean.d, hidden, classes };
-            Ok(Model::Mlp(MlpTraining { shape, init, weight_decay, loss }))
+            text = format!("hidden = {hidden:?}");
+            ("mlp".to_owned(), Section::named(key, &text).map_err(|e| check.of(e))?)
         }
-        (None, Some(spec)) => {
-            check.require(
-                init.is_none(),
-                &at("init"),
-                "a transformer's first weights are set by model.init_std",
-            )?;
-            check.require(
-                loss.is_none_or(|l| l == Loss::CrossEntropy),
-                &at("loss"),
-                "a transformer minimises the cross-entropy",
-            )?;
-            let config = task
-                .transformer(&spec)
-                .and_then(|config| config.check().map(|()| config).map_err(|e| e.to_string()))
-                .or_else(|detail| check.fail(&at("model"), detail))?;
-            let optimizer = arm.optimizer.or(defaults.optimizer);
-            let mut adam = AdamSettings { weight_decay: weight_decay as f32, ..AdamSettings::default() };
-            if let Some(o) = optimizer {
-                let positive = |x: f32| x.is_finite() && x > 0.0;
-                check.require(
-                    [o.betas.0, o.betas.1].iter().all(|b| (0.0..1.0).contains(b))
-                        && positive(o.eps)
-                        && o.clip.is_none_or(positive),
-                    &at("optimizer"),
-                    "betas from 0 to below 1 and a positive eps and clip are needed",
-                )?;
-                let decoupled = o.kind == OptimizerKind::Adamw;
-                adam = AdamSettings { betas: o.betas, eps: o.eps, clip: o.clip, decoupled, ..adam };
-            }
-            let accumulate = arm.accumulate.or(defaults.accumulate).unwrap_or(1);
-            check.require(accumulate > 0, &at("accumulate"), "must be at least 1")?;
-            Ok(Model::Transformer(TransformerTraining { config, adam, accumulate }))
+        (None, Some(_)) => {
+            let place: Vec<&str> = if own { key.split('.').collect() } else { vec!["student"] };
+            let document = Section::document(check.text).map_err(|e| check.of(e))?;
+            let mut section = place.iter().chain(&["model"]).fold(Some(document), |s, k| s?.take(k));
+            let section = section.as_mut().expect("the spec was read from this text");
+            let known = check.registry.families.kinds();
+            (section.take_kind(&known).map_err(|e| check.of(e))?, section.clone())
         }
-    }
+    };
+    let Some((place, family)) = check.registry.families.of_kind(&kind) else {
+        let known = check.registry.families.kinds().join(", ");
+        return check.fail(&section.at("kind"), format!("there is no kind {kind:?}: use one of {known}"));
+    };
+    let arm = ArmModel {
+        key,
+        section,
+        init: arm.init.or(defaults.init),
+        loss: arm.loss.or(defaults.loss),
+        optimizer: arm.optimizer.or(defaults.optimizer),
+        accumulate: arm.accumulate.or(defaults.accumulate),
+        weight_decay,
+    };
+    Ok((place, family.resolve(&kind, &arm, task).map_err(|e| check.of(e))?))
 }
 
 fn check_distill(
@@ -455,7 +452,9 @@ fn check_distill(
         }
         // What it is is seen when it is loaded.
         (Some(TeacherSpec::Folder(_)), _) => {}
-        (None, Some(teacher)) => check_same_kind(check, key, &teacher.model, &training.model)?,
+        (None, Some(teacher)) => {
+            training.model.follows(&*teacher.model).or_else(|detail| check.fail(key, detail))?;
+        }
         (None, None) => {
             let detail =
                 "there is no [teacher] in this spec: name a run folder or a list of checkpoint files";
@@ -477,7 +476,7 @@ fn check_distill(
     let in_range = mixes.iter().all(|m| (0.0..=1.0).contains(m));
     check.require(in_range, &at("label_mix"), "must be from 0 to 1")?;
     check.require(
-        !training_is_hinge(training) || mixes.iter().all(|m| *m == 0.0),
+        training.model.mixes_labels() || mixes.iter().all(|m| *m == 0.0),
         &at("label_mix"),
         "the hinge loss is not linear in its target, so labels cannot be mixed in",
     )?;
@@ -527,119 +526,43 @@ fn check_distill(
     Ok(())
 }
 
-/// Refuses a teacher whose logits mean something else than the student's.
-fn check_same_kind(check: &Checker, key: &str, teacher: &Model, student: &Model) -> Result<(), SpecError> {
-    let kind = |model: &Model| match model {
-        Model::Mlp(_) => "an MLP",
-        Model::Transformer(_) => "a transformer",
-    };
-    match (teacher, student) {
-        (Model::Mlp(_), Model::Mlp(_)) => Ok(()),
-        (Model::Transformer(a), Model::Transformer(b)) => check.require(
-            a.config.vocab == b.config.vocab,
-            key,
-            format!("the teacher has a vocabulary of {}, the student of {}", a.config.vocab, b.config.vocab),
-        ),
-        _ => check.fail(
-            key,
-            format!(
-                "the teacher is {}, the student {}: a student learns from a teacher of its own kind",
-                kind(teacher),
-                kind(student)
-            ),
-        ),
-    }
-}
-
-fn training_is_hinge(training: &Training) -> bool {
-    matches!(&training.model, Model::Mlp(mlp) if mlp.loss == Loss::Hinge)
-}
-
-/// Repeats an arm over the values of the sweep axis and over the tuning grid.
-fn repeat(
+/// One student run: an arm of a spec, under the name of the run and at a value of the sweep.
+fn student(
     check: &Checker,
-    arm: &str,
-    base: Training,
-    distill: Option<DistillSpec>,
+    (arm, name, at): (&str, String, Option<f64>),
     spec: &SpecFile,
-) -> Result<Vec<Student>, SpecError> {
-    let whole = |value: f64, key: &str| -> Result<usize, SpecError> {
-        let good = value.fract() == 0.0 && (1.0..=1e7).contains(&value);
-        check.require(good, key, format!("{value} is not a whole number from 1 on")).map(|()| value as usize)
+    task: &Task,
+    teacher: Option<&Training>,
+) -> Result<Student, SpecError> {
+    let key = format!("arms.{arm}");
+    let keys = &spec.arms[arm];
+    let training = training(check, &key, arm, keys, &spec.student, spec, task)?;
+    let distill = keys.distill.clone().or_else(|| spec.student.distill.clone());
+    if let Some(distill) = &distill {
+        check_distill(check, &format!("{key}.distill"), distill, teacher, &training)?;
+    }
+    Ok(Student { name, arm: arm.to_owned(), at, training, distill })
+}
+
+/// Repeats students over the grid of learning rates.
+fn tuned(check: &Checker, students: Vec<Student>, spec: &SpecFile) -> Result<Vec<Student>, SpecError> {
+    let Some(tune) = &spec.tune else { return Ok(students) };
+    let rates = &tune.learning_rate;
+    check.require(
+        !rates.is_empty() && rates.iter().all(|r| r.is_finite() && *r > 0.0),
+        "tune.learning_rate",
+        "a list of positive rates is needed",
+    )?;
+    let with = |student: Student| {
+        rates.iter().map(move |&rate| {
+            let mut tried = student.clone();
+            let joint = if tried.at.is_some() { "," } else { "+" };
+            tried.name = format!("{}{joint}lr-{rate}", tried.name);
+            tried.training.learning_rate = rate;
+            tried
+        })
     };
-    let mut students =
-        vec![Student { name: arm.to_owned(), arm: arm.to_owned(), at: None, training: base, distill }];
-    if let Some(sweep) = &spec.sweep {
-        if let Some(unknown) = sweep.arms.iter().flatten().find(|a| !spec.arms.contains_key(*a)) {
-            return check.fail("sweep.arms", format!("there is no arm {unknown:?}"));
-        }
-        check.require(!sweep.values.is_empty(), "sweep.values", "give at least one value")?;
-        let applies = match &sweep.arms {
-            Some(arms) => arms.iter().any(|a| a == arm),
-            None => sweep.axis != SweepAxis::Temperature || students[0].distill.is_some(),
-        };
-        if applies {
-            let base = students.remove(0);
-            for &value in &sweep.values {
-                let mut student = base.clone();
-                student.name = format!("{arm}+{}-{value}", sweep.axis);
-                student.at = Some(value);
-                match sweep.axis {
-                    SweepAxis::Temperature => {
-                        check.require(
-                            value.is_finite() && value >= 0.0,
-                            "sweep.values",
-                            "must be from 0 on",
-                        )?;
-                        let Some(distill) = &mut student.distill else {
-                            return check.fail(
-                                "sweep.arms",
-                                format!("{arm} learns from labels: it has no temperature"),
-                            );
-                        };
-                        distill.temperature = value;
-                    }
-                    SweepAxis::Width => {
-                        let Model::Mlp(mlp) = &mut student.training.model else {
-                            return check.fail("sweep.axis", "the width of a transformer is not swept");
-                        };
-                        mlp.shape.hidden = vec![whole(value, "sweep.values")?];
-                    }
-                    SweepAxis::Batch => {
-                        let samples = student.training.steps * student.training.batch as u64;
-                        let batch = whole(value, "sweep.values")?;
-                        student.training.batch = batch;
-                        student.training.steps = samples.div_ceil(batch as u64);
-                        check_samples(check, "sweep.values", student.training.steps, batch)?;
-                        student.training.evaluate_every =
-                            spec.evaluation.every_samples.div_ceil(batch as u64);
-                    }
-                }
-                students.push(student);
-            }
-        }
-    }
-    if let Some(tune) = &spec.tune {
-        let rates = &tune.learning_rate;
-        check.require(
-            !rates.is_empty() && rates.iter().all(|r| r.is_finite() && *r > 0.0),
-            "tune.learning_rate",
-            "a list of positive rates is needed",
-        )?;
-        students = students
-            .into_iter()
-            .flat_map(|student| {
-                rates.iter().map(move |&rate| {
-                    let mut tried = student.clone();
-                    let joint = if tried.at.is_some() { "," } else { "+" };
-                    tried.name = format!("{}{joint}lr-{rate}", tried.name);
-                    tried.training.learning_rate = rate;
-                    tried
-                })
-            })
-            .collect();
-    }
-    Ok(students)
+    Ok(students.into_iter().flat_map(with).collect())
 }
 
 fn check_claims(check: &Checker, spec: &SpecFile, students: &[Student]) -> Result<(), SpecError> {
@@ -724,7 +647,7 @@ mod tests {
     #[test]
     fn arms_inherit_from_student_and_repeat_over_sweep_and_grid() {
         let plan = resolve(
-            "[sweep]\naxis = \"temperature\"\nvalues = [0, 1e-4]\n[tune]\nlearning_rate = [0.1, 0.3]",
+            "[sweep]\nkey = \"student.distill.temperature\"\nvalues = [0, 1e-4]\n[tune]\nlearning_rate = [0.1, 0.3]",
             &[],
         )
         .unwrap();
@@ -748,10 +671,57 @@ mod tests {
     }
 
     #[test]
+    fn sweeps_take_any_key_of_students() {
+        let names = |sweep: &str| -> Vec<String> {
+            let plan = resolve(&format!("[sweep]\n{sweep}"), &[]).unwrap();
+            plan.students.into_iter().map(|s| s.name).collect()
+        };
+        assert_eq!(
+            names("key = \"student.hidden\"\nlabel = \"width\"\nvalues = [[3], [4]]\narms = [\"ce\"]"),
+            ["ce+width-3", "ce+width-4", "one-shot"]
+        );
+        assert_eq!(
+            names("key = \"arms.one-shot.weight_decay\"\nvalues = [0.1]"),
+            ["ce", "one-shot+weight_decay-0.1"]
+        );
+        for (sweep, key, says) in [
+            ("axis = \"temperature\"\nvalues = [1]", "sweep.axis", "student.distill.temperature"),
+            ("key = \"task.d\"\nvalues = [1]", "sweep.key", "student."),
+            ("key = \"student.hiden\"\nvalues = [1]", "sweep", "hiden"),
+            ("key = \"student.batch\"\nvalues = [\"x\"]", "sweep.values", "number"),
+            (
+                "key = \"student.distill.temperature\"\nvalues = [1]\narms = [\"ce\"]",
+                "sweep.arms",
+                "learns from labels",
+            ),
+        ] {
+            match resolve(&format!("[sweep]\n{sweep}"), &[]) {
+                Err(SpecError::Value { key: found, detail, .. }) => {
+                    assert_eq!(found, key, "{sweep}");
+                    assert!(detail.contains(says), "{detail}");
+                }
+                other => panic!("{sweep}: {:?}", other.map(|_| ())),
+            }
+        }
+    }
+
+    #[test]
+    fn models_are_named_by_kind_and_their_mistakes_by_line() {
+        let width = |set: &str| resolve("", &[set]).map(|p| p.teacher.unwrap().model.label());
+        assert_eq!(width("teacher.hidden=[7]").unwrap(), "width 7");
+        let model = "teacher={model={kind=\"mlp\", hidden=[9]}, batch=1, steps=1, learning_rate=1.0}";
+        assert_eq!(width(model).unwrap(), "width 9");
+        let error = width(&model.replace("hidden", "hiden")).unwrap_err().to_string();
+        assert!(error.contains("line") && error.contains("`hiden`") && error.contains("`hidden`"), "{error}");
+        let error = width(&model.replace("mlp", "cnn")).unwrap_err().to_string();
+        assert!(error.contains("teacher.model.kind") && error.contains("gpt2"), "{error}");
+    }
+
+    #[test]
     fn a_batch_sweep_keeps_the_number_of_samples() {
-        let plan = resolve("[sweep]\naxis = \"batch\"\nvalues = [1, 10]", &[]).unwrap();
+        let plan = resolve("[sweep]\nkey = \"student.batch\"\nvalues = [1, 10]", &[]).unwrap();
         let steps: Vec<u64> = plan.students.iter().map(|s| s.training.steps).collect();
-        assert_eq!(steps, [1002, 101, 1002, 101]);
+        assert_eq!(steps, [1000, 100, 1000, 100]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Keeps a run's records in its folder and tells the observer.
 
-use super::experiment::Observer;
 use super::folder::{RunFolder, RunFolderError};
 use super::gather::Status;
+use super::options::Observer;
 use crate::train::member::{AnyError, Metric, Outcome, Recorder, State};
 use curricle_files::{Kept, Metadata};
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use super::experiment::Results;
 use super::gather::{RunRecord, TeacherTimeline, median, runs_of};
 use super::plan::{Plan, Student, TEACHER};
 use super::spec::{DistillSpec, ReferenceSpec, ScheduleSpec};
-use crate::train::settings::{Model, Training};
+use crate::train::settings::Training;
 use curricle_report::data;
 
 /// What the report says about how it was made.
@@ -96,30 +96,21 @@ fn arms(plan: &Plan, results: &Results) -> Vec<data::Arm> {
 
 fn label(training: &Training, arm: &str, at: Option<f64>, plan: &Plan) -> String {
     let base = if training.label.is_empty() { arm } else { &training.label };
-    match (at, plan.axis) {
+    match (at, &plan.axis) {
         (Some(at), Some(axis)) => format!("{base}, {axis} {at}"),
         _ => base.to_owned(),
     }
 }
 
 fn group(student: &Student, plan: &Plan) -> String {
-    match (student.at, plan.axis) {
+    match (student.at, &plan.axis) {
         (Some(at), Some(axis)) => format!("{axis} {at}"),
         _ => String::new(),
     }
 }
 
 fn settings(training: &Training, distill: Option<&DistillSpec>) -> String {
-    let model = match &training.model {
-        Model::Mlp(mlp) => {
-            let widths: Vec<String> = mlp.shape.hidden.iter().map(ToString::to_string).collect();
-            format!("width {}", widths.join("-"))
-        }
-        Model::Transformer(t) => {
-            let c = &t.config;
-            format!("{}, {} layers, {} heads of {}", c.family.name(), c.layers, c.heads, c.head_dim())
-        }
-    };
+    let model = training.model.label();
     let (rate, batch, steps) = (training.learning_rate, training.batch, training.steps);
     let mut text = format!("{model}, lr {rate}, batch {batch}, {steps} steps");
     if let Some(distill) = distill {
@@ -340,7 +331,7 @@ fn sweep(plan: &Plan, runs: &[RunRecord], level: f64) -> Option<data::SweepTable
         }
     });
     Some(data::SweepTable {
-        axis: plan.axis.map_or_else(|| "learning rate".to_owned(), |a| a.to_string()),
+        axis: plan.axis.clone().unwrap_or_else(|| "learning rate".to_owned()),
         level: level.to_string(),
         values: values.collect(),
     })

@@ -3,8 +3,8 @@
 use super::folder::{RunFolderError, open_read_only};
 use super::spec::{DistillSpec, Duration, ScheduleSpec, Selector, SelectorName, TeacherSpec};
 use crate::distill::teacher::TeacherCheckpoint;
+use crate::family::Architecture;
 use crate::train::member::Metric;
-use crate::train::settings::{MlpTraining, Model, TransformerTraining};
 use curricle_core::distill::schedule::{Saturation, Schedule, Stage};
 use curricle_files as files;
 use curricle_probe::transition::Timeline;
@@ -264,7 +264,7 @@ impl Catalogue {
         own: Option<&TeacherRun>,
         seed: u64,
         batch: usize,
-        model: &Model,
+        model: &dyn Architecture,
     ) -> Result<Result<Schedule, String>, RunFolderError> {
         let external;
         let teacher = match (&distill.teacher, own) {
@@ -283,25 +283,7 @@ impl Catalogue {
         // One look at a foreign teacher before hours of training; the pool checks the others as it loads them.
         if distill.teacher.is_some() {
             let path = &teacher.checkpoints[used[0]].path;
-            match model {
-                Model::Mlp(MlpTraining { shape, .. }) => {
-                    let read = files::load(path)?;
-                    files::expect_shape(&read.params, path, shape.d, shape.classes, None)?;
-                }
-                Model::Transformer(TransformerTraining { config, .. }) => {
-                    let found = files::transformer::load(path)?.params.config.vocab;
-                    if found != config.vocab {
-                        return Err(RunFolderError::Content {
-                            path: path.clone(),
-                            line: None,
-                            detail: format!(
-                                "this teacher has a vocabulary of {found}, the student of {}",
-                                config.vocab
-                            ),
-                        });
-                    }
-                }
-            }
+            model.check_teacher(path)?;
         }
         let mut places = vec![0; teacher.checkpoints.len()];
         for index in used {

@@ -1,9 +1,9 @@
 //! The TOML file of an experiment as a person writes it. [`super::plan`] turns it into what is run.
 
+use crate::family::transformer::OptimizerSpec;
 use crate::train::checkpointing::CheckpointPolicy;
 use crate::train::settings::StopRule;
 use curricle_core::distill::target::LabelMix;
-use curricle_core::model::transformer::Family;
 use curricle_core::model::{Loss, MlpInit};
 use curricle_core::optim::rate::RateSchedule;
 use indexmap::IndexMap;
@@ -53,6 +53,9 @@ pub enum SpecError {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecFile {
+    /// The TOML it was read from, overrides applied.
+    #[serde(skip)]
+    pub text: String,
     /// Name of the experiment; the run folders are `<out>/<experiment>/<arm>/seed-<n>`.
     pub experiment: String,
     /// quick, medium, paper or a variant of these.
@@ -189,10 +192,10 @@ fn default_levels() -> Vec<f64> {
 pub struct ArmSpec {
     /// Name in the report.
     pub label: Option<String>,
-    /// An MLP: widths of the hidden layers. Or
+    /// An MLP: widths of the hidden layers, short for `model = { kind = "mlp", hidden = .. }`. Or
     pub hidden: Option<Vec<usize>>,
-    /// a transformer.
-    pub model: Option<ModelSpec>,
+    /// a model of any family, by its `kind`.
+    pub model: Option<toml::Table>,
     /// A transformer's optimiser.
     pub optimizer: Option<OptimizerSpec>,
     /// A transformer's step as so many micro-batches, for less memory.
@@ -219,76 +222,6 @@ pub struct ArmSpec {
     pub stop: Option<StopRule>,
     /// The teacher to learn from; without it the arm learns from labels.
     pub distill: Option<DistillSpec>,
-}
-
-/// A transformer as written.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSpec {
-    /// gpt2 or bert.
-    pub kind: Family,
-    /// Blocks.
-    pub layers: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Width of a head; the hidden size is heads x this.
-    #[serde(default = "default_head_dim")]
-    pub head_dim: usize,
-    /// Width of the MLPs; default 4 x hidden size.
-    pub inner: Option<usize>,
-    /// Longest sequence; default: what the longest sample needs, for pcfg not below 1024.
-    pub positions: Option<usize>,
-    /// Dropout of embeddings, attention and residuals in training.
-    #[serde(default = "default_dropout")]
-    pub dropout: f32,
-    /// Standard deviation of the first weights.
-    #[serde(default = "default_init_std")]
-    pub init_std: f64,
-    /// Whether the head shares the word embeddings; default: as the paper has it, no for gpt2 on parities, else yes.
-    pub tied: Option<bool>,
-}
-
-fn default_head_dim() -> usize {
-    8
-}
-fn default_dropout() -> f32 {
-    0.1
-}
-fn default_init_std() -> f64 {
-    0.02
-}
-
-/// A transformer's optimiser as written.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimizerSpec {
-    /// adam or adamw.
-    pub kind: OptimizerKind,
-    /// Decay rates of the moments.
-    #[serde(default = "default_betas")]
-    pub betas: (f32, f32),
-    /// Added to the root of the second moment.
-    #[serde(default = "default_eps")]
-    pub eps: f32,
-    /// Largest gradient norm.
-    pub clip: Option<f32>,
-}
-
-fn default_betas() -> (f32, f32) {
-    (0.9, 0.999)
-}
-fn default_eps() -> f32 {
-    1e-8
-}
-
-/// Optimisers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OptimizerKind {
-    /// Weight decay is part of the gradient.
-    Adam,
-    /// Weight decay is apart from it.
-    Adamw,
 }
 
 /// How a student learns from a teacher.
@@ -512,37 +445,39 @@ fn default_most() -> usize {
     200
 }
 
-/// An axis along which student arms are repeated.
+/// A key along whose values arms are repeated.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepSpec {
-    /// What changes.
-    pub axis: SweepAxis,
-    /// Its values.
-    pub values: Vec<f64>,
-    /// Which arms are repeated; default: every arm the axis means something to.
+    /// What changes, as `--set` names it: below `student.` in every arm, below `arms.NAME.` in one.
+    #[serde(default)]
+    pub key: String,
+    /// Its name in the names of runs and in the report; default: the last part of the key.
+    pub label: Option<String>,
+    /// Its values: numbers, or lists of one number.
+    pub values: Vec<toml::Value>,
+    /// Which arms are repeated; default: every arm the key means something to.
     pub arms: Option<Vec<String>>,
+    /// What 0.1 had in place of `key`; refused with what to write.
+    #[serde(skip_serializing)]
+    axis: Option<String>,
 }
 
-/// Axes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SweepAxis {
-    /// Teacher temperature; only distilling arms.
-    Temperature,
-    /// Width of the student's hidden layer.
-    Width,
-    /// Student batch size, at an equal number of samples.
-    Batch,
-}
+impl SweepSpec {
+    /// The name of what changes.
+    pub fn name(&self) -> &str {
+        self.label.as_deref().unwrap_or_else(|| self.key.rsplit('.').next().unwrap_or(&self.key))
+    }
 
-impl std::fmt::Display for SweepAxis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Temperature => "temperature",
-            Self::Width => "width",
-            Self::Batch => "batch",
-        })
+    /// What to write in place of 0.1's `axis`, if it is there.
+    pub fn outdated(&self) -> Option<String> {
+        let now = match self.axis.as_deref()? {
+            "temperature" => "key = \"student.distill.temperature\"",
+            "width" => "key = \"student.hidden\", label = \"width\", values = [[10], [20], ..]",
+            "batch" => "key = \"student.batch\" (and the length as samples, not steps, to keep their number)",
+            _ => "key = \"..\", any key that --set takes",
+        };
+        Some(format!("an axis is now the key that changes: write {now}"))
     }
 }
 
@@ -668,7 +603,8 @@ impl SpecFile {
             detail: detail.to_string().trim_end().to_owned(),
         };
         if overrides.is_empty() {
-            return toml::from_str(text).map_err(parse);
+            let read: Self = toml::from_str(text).map_err(parse)?;
+            return Ok(Self { text: text.to_owned(), ..read });
         }
         // The file by itself first, so that its mistakes are shown with their lines.
         let _: Self = toml::from_str(text).map_err(parse)?;
@@ -678,10 +614,11 @@ impl SpecFile {
                 .map_err(|detail| SpecError::Override { argument: argument.clone(), detail })?;
         }
         let text = toml::to_string(&table).expect("a parsed table can be written");
-        toml::from_str(&text).map_err(|e| SpecError::Override {
+        let read: Self = toml::from_str(&text).map_err(|e| SpecError::Override {
             argument: overrides.join(" --set "),
             detail: e.to_string().trim_end().to_owned(),
-        })
+        })?;
+        Ok(Self { text, ..read })
     }
 }
 
@@ -691,7 +628,15 @@ fn apply_override(table: &mut toml::Table, argument: &str) -> Result<(), String>
         .ok()
         .and_then(|mut t| t.remove("v"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let parts: Vec<&str> = key.trim().split('.').collect();
+    set(table, key.trim(), value)
+}
+
+/// Sets one key path of a spec, such as `arms.ce.steps`; tables on the way are made.
+///
+/// # Errors
+/// In words, if something on the way is no table.
+pub fn set(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<(), String> {
+    let parts: Vec<&str> = key.split('.').collect();
     let (last, path) = parts.split_last().expect("split gives at least one part");
     let mut table = table;
     for part in path {

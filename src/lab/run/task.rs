@@ -1,6 +1,7 @@
 //! The task of an experiment: what its spec resolves to, for models that read vectors of signs and models that read tokens.
 
-use super::spec::{ModelSpec, Objective, SupportName, SupportSpec, TaskKind, TaskSpec};
+use super::spec::{Objective, SupportName, SupportSpec, TaskKind, TaskSpec};
+use crate::family::transformer::ModelSpec;
 use curricle_core::model::transformer::{Dropout, Family, TransformerConfig};
 use curricle_core::rng::{Purpose, Stream};
 use curricle_core::task::boolean::Support;
@@ -158,18 +159,19 @@ impl Task {
     /// If the architecture cannot do this task: it is of the wrong family, too large, or has fewer positions than the longest
     /// sample.
     pub fn transformer(&self, spec: &ModelSpec) -> Result<TransformerConfig, String> {
+        let ModelSpec { kind, keys: spec } = spec;
         let needed = self.positions();
         let (vocab, positions, tied) = match self {
             Self::Boolean(settings) if settings.classes > 2 => {
                 return Err("transformers learn parities of 2 classes; a hierarchy needs an MLP".to_owned());
             }
-            Self::Boolean(settings) => (2, settings.d, spec.kind == Family::Bert),
+            Self::Boolean(settings) => (2, settings.d, *kind == Family::Bert),
             Self::Pcfg(settings) => {
                 let fits = match settings.objective {
                     Objective::Masked => Family::Bert,
                     Objective::Autoregressive => Family::Gpt2,
                 };
-                if spec.kind != fits {
+                if *kind != fits {
                     let kind = if fits == Family::Bert { "bert" } else { "gpt2" };
                     return Err(format!("the objective of this task needs kind = \"{kind}\""));
                 }
@@ -199,7 +201,7 @@ impl Task {
         if spec.layers > 1000 || spec.inner.is_some_and(|inner| inner > 1 << 20) {
             return Err("at most 1000 layers and an inner width of at most 1048576 are supported".to_owned());
         }
-        let base = match spec.kind {
+        let base = match kind {
             Family::Gpt2 => TransformerConfig::gpt2(vocab, positions, hidden, spec.layers, spec.heads),
             Family::Bert => TransformerConfig::bert(vocab, positions, hidden, spec.layers, spec.heads),
         };
@@ -399,7 +401,10 @@ mod tests {
     }
 
     fn positions(task: &Task, model: &str) -> Result<usize, String> {
-        task.transformer(&toml::from_str(model).unwrap()).map(|c| c.positions)
+        let mut keys: toml::Table = toml::from_str(model).unwrap();
+        let kind = keys.remove("kind").unwrap().try_into().unwrap();
+        let spec = ModelSpec { kind, keys: keys.try_into().unwrap() };
+        task.transformer(&spec).map(|c| c.positions)
     }
 
     #[test]

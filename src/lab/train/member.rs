@@ -6,6 +6,7 @@ use curricle_core::distill::schedule::{Position, Schedule};
 use curricle_core::distill::target::LabelMix;
 use curricle_core::model::MlpParams;
 use curricle_core::model::TransformerState;
+use curricle_files::Tensors;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -173,6 +174,12 @@ pub trait Finite {
 impl Finite for MlpParams {
     fn is_finite(&self) -> bool {
         self.first_non_finite().is_none()
+    }
+}
+
+impl Finite for Tensors {
+    fn is_finite(&self) -> bool {
+        Self::is_finite(self)
     }
 }
 

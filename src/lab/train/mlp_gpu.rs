@@ -29,6 +29,20 @@ struct Place {
     group: usize,
     index: usize,
     lane: usize,
+    loss: Loss,
+    weight_decay: f32,
+}
+
+/// What a model of a group starts from.
+pub struct Start<'a> {
+    /// Parameters.
+    pub params: &'a MlpParams,
+    /// Lane.
+    pub lane: usize,
+    /// What it minimises.
+    pub loss: Loss,
+    /// Coefficient of the L2 penalty.
+    pub weight_decay: f32,
 }
 
 /// Samples per chunk, about. Larger than on the CPU: every segment costs a read-back of its loss.
@@ -48,18 +62,18 @@ struct TargetKey {
 type Ready = HashMap<TargetKey, (u64, GpuTargets)>;
 
 impl GpuMlps {
-    /// `models` come with their lane. They are grouped by shape.
+    /// Models are grouped by shape.
     ///
     /// # Errors
     /// If they do not fit on the device.
     pub fn new(
         context: &Arc<GpuContext>,
         lanes: Vec<Lane>,
-        models: &[(&MlpParams, usize)],
+        models: &[Start<'_>],
     ) -> Result<Self, TrainError> {
         let mut shapes: Vec<(MlpShape, Vec<&MlpParams>)> = Vec::new();
         let mut places = Vec::new();
-        for &(params, lane) in models {
+        for &Start { params, lane, loss, weight_decay } in models {
             let shape = params.shape();
             let group = match shapes.iter().position(|(known, _)| *known == shape) {
                 Some(group) => group,
@@ -68,7 +82,7 @@ impl GpuMlps {
                     shapes.len() - 1
                 }
             };
-            places.push(Place { group, index: shapes[group].1.len(), lane });
+            places.push(Place { group, index: shapes[group].1.len(), lane, loss, weight_decay });
             shapes[group].1.push(params);
         }
         let groups = shapes.iter().map(|(_, all)| GpuGroup::new(context, all)).collect::<Result<_, _>>()?;
@@ -90,7 +104,7 @@ impl GpuMlps {
     }
 
     fn gpu_view(&self, member: usize) -> GpuView<'_> {
-        let Place { group, index, lane } = self.places[member];
+        let Place { group, index, lane, .. } = self.places[member];
         GpuView { group: &self.groups[group], index, evaluation: &self.evaluation[lane], accuracy: None }
     }
 
@@ -103,7 +117,7 @@ impl GpuMlps {
         };
         let mut all = HashMap::new();
         for run in due.chunk_by(together) {
-            let Place { group, index, lane } = run[0].0;
+            let Place { group, index, lane, .. } = run[0].0;
             let found = self.groups[group].accuracies(index..index + run.len(), &self.evaluation[lane])?;
             all.extend(run.iter().map(|(_, i)| *i).zip(found));
         }
@@ -113,13 +127,13 @@ impl GpuMlps {
     /// The targets of a segment, made if they are not ready.
     fn targets(
         &mut self,
+        place: Place,
         member: &Member<MlpParams>,
         segment: &Segment,
         chunk: &GpuChunk,
         ready: &mut Ready,
     ) -> Result<TargetKey, TrainError> {
-        let mlp = member.training.mlp();
-        let (loss, batch, lane) = (mlp.loss, member.training.batch, member.lane);
+        let (loss, batch, lane) = (place.loss, member.training.batch, member.lane);
         let (temperature, mix) = match &member.supervision {
             Supervision::Labels => (0.0, None),
             Supervision::Teacher { temperature, label_mix, .. } => (*temperature, Some(label_mix)),
@@ -137,7 +151,7 @@ impl GpuMlps {
         if ready.contains_key(&key) {
             return Ok(key);
         }
-        let classes = mlp.shape.classes;
+        let classes = self.lanes[lane].task.classes();
         let count = (until - from) as usize * batch;
         let targets = match segment.follows {
             None => GpuTargets::from_labels(&self.context, &chunk.samples, 0..count, loss, classes)?,
@@ -209,7 +223,7 @@ impl Engine for GpuMlps {
             for (i, member) in members.iter_mut().enumerate().filter(|(i, _)| here[*i]) {
                 if let Some(segment) = member.next(end) {
                     let chunk = chunks[member.lane].as_ref().expect("a lane with a member has a chunk");
-                    let key = self.targets(member, &segment, chunk, &mut ready)?;
+                    let key = self.targets(self.places[i], member, &segment, chunk, &mut ready)?;
                     round.push((i, segment, key));
                 }
             }
@@ -231,7 +245,7 @@ impl Engine for GpuMlps {
                             targets,
                             targets_first: (segment.step - from) as usize * training.batch,
                             rates: &segment.rates,
-                            weight_decay: training.mlp().weight_decay as f32,
+                            weight_decay: self.places[*i].weight_decay,
                         }
                     })
                     .collect();

@@ -4,8 +4,8 @@
 pub mod checkpointing;
 pub mod group;
 pub mod member;
-pub mod mlp_cpu;
 pub mod mlp_gpu;
 mod once;
 pub mod sequences;
 pub mod settings;
+pub mod signs;

@@ -3,7 +3,6 @@
 use super::group::Engine;
 use super::member::{AnyError, Evaluation, Member, Segment, Supervision, TrainError, View};
 use super::once::Once;
-use super::settings::TransformerTraining;
 use crate::device::Device;
 use crate::distill::teacher::{TeacherCheckpoint, TransformerPool};
 use crate::transformer::Transformer;
@@ -12,6 +11,7 @@ use curricle_core::math::argmax;
 use curricle_core::model::Loss;
 use curricle_core::model::TransformerState;
 use curricle_core::model::transformer::MicroBatch;
+use curricle_core::optim::AdamSettings;
 use curricle_core::optim::StepOutcome;
 use curricle_core::optim::TrainStep;
 use curricle_core::task::pcfg::PredictionBatch;
@@ -43,6 +43,8 @@ struct Model {
     lane: usize,
     /// Keys the dropout masks; none without dropout.
     dropout: Option<u64>,
+    adam: AdamSettings,
+    accumulate: usize,
 }
 
 /// The transformers of a group.
@@ -64,6 +66,10 @@ pub struct Start<'a> {
     pub seed: u64,
     /// Threads it may use on the CPU.
     pub threads: usize,
+    /// Its optimiser.
+    pub adam: AdamSettings,
+    /// Micro-batches of one step.
+    pub accumulate: usize,
 }
 
 impl Sequences {
@@ -85,7 +91,13 @@ impl Sequences {
             let transformer = transformer.map_err(TrainError::Model)?;
             let rates = start.state.params.config.dropout;
             let drops = [rates.embedding, rates.attention, rates.residual].iter().any(|p| *p > 0.0);
-            models.push(Model { transformer, lane: start.lane, dropout: drops.then_some(start.seed) });
+            models.push(Model {
+                transformer,
+                lane: start.lane,
+                dropout: drops.then_some(start.seed),
+                adam: start.adam,
+                accumulate: start.accumulate,
+            });
         }
         let teachers = lanes
             .iter()
@@ -232,8 +244,7 @@ impl Chunk<'_> {
         model: &mut Model,
         segment: &Segment,
     ) -> Result<f64, TrainError> {
-        let TransformerTraining { adam, accumulate, .. } = member.training.transformer();
-        let accumulate = *accumulate;
+        let accumulate = model.accumulate;
         let mut data = Vec::new();
         for (i, step) in (segment.step..segment.next).enumerate() {
             let at = (step - self.start) as usize;
@@ -269,7 +280,7 @@ impl Chunk<'_> {
             .zip(&data)
             .map(|(micro, (.., rate))| TrainStep { micro, rate: *rate, dropout_seed: model.dropout })
             .collect();
-        let outcomes = model.transformer.train_steps(&steps, adam).map_err(TrainError::Model)?;
+        let outcomes = model.transformer.train_steps(&steps, &model.adam).map_err(TrainError::Model)?;
         let mean = |(outcome, (batch, ..)): (&StepOutcome, &(&PredictionBatch, _, _))| {
             outcome.loss_sum / outcome.reads as f64 * batch.sequences as f64
         };

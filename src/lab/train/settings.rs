@@ -1,20 +1,22 @@
 //! Settings of one model's training.
 
 use super::checkpointing::CheckpointPolicy;
-use curricle_core::model::transformer::TransformerConfig;
-use curricle_core::model::{Loss, MlpInit, MlpShape};
-use curricle_core::optim::AdamSettings;
+use crate::family::Architecture;
 use curricle_core::optim::rate::RateSchedule;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use std::sync::Arc;
 
 /// Resolved settings of one model's training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Training {
     /// Label in the report.
     pub label: String,
     /// What is trained, and how it is updated.
-    pub model: Model,
+    #[serde(serialize_with = "table")]
+    pub model: Arc<dyn Architecture>,
+    /// Place of the model's family among those of the plan.
+    #[serde(skip)]
+    pub family: usize,
     /// Accuracy of guessing.
     pub chance: f64,
     /// Samples per step.
@@ -34,71 +36,8 @@ pub struct Training {
     pub stop: Option<StopRule>,
 }
 
-/// A model and its optimiser.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Model {
-    /// An MLP, trained by SGD.
-    Mlp(MlpTraining),
-    /// A transformer, trained by Adam on the cross-entropy.
-    Transformer(TransformerTraining),
-}
-
-/// An MLP and how it is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MlpTraining {
-    /// Layer sizes.
-    pub shape: MlpShape,
-    /// First weights.
-    pub init: MlpInit,
-    /// Weight decay, as in `torch.optim.SGD`.
-    pub weight_decay: f64,
-    /// What is minimised.
-    pub loss: Loss,
-}
-
-/// A transformer and how it is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TransformerTraining {
-    /// Sizes and choices.
-    pub config: TransformerConfig,
-    /// The optimiser.
-    pub adam: AdamSettings,
-    /// Micro-batches whose gradients make one step.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
-    pub accumulate: usize,
-}
-
-fn one() -> usize {
-    1
-}
-
-fn is_one(n: &usize) -> bool {
-    *n == 1
-}
-
-impl Training {
-    /// The settings of an MLP.
-    ///
-    /// # Panics
-    /// If it is another model: groups are of one kind.
-    pub fn mlp(&self) -> &MlpTraining {
-        match &self.model {
-            Model::Mlp(mlp) => mlp,
-            Model::Transformer(_) => unreachable!("a group of MLPs has no transformer"),
-        }
-    }
-
-    /// The settings of a transformer.
-    ///
-    /// # Panics
-    /// If it is another model: groups are of one kind.
-    pub fn transformer(&self) -> &TransformerTraining {
-        match &self.model {
-            Model::Transformer(transformer) => transformer,
-            Model::Mlp(_) => unreachable!("a group of transformers has no MLP"),
-        }
-    }
+fn table<S: Serializer>(model: &Arc<dyn Architecture>, serializer: S) -> Result<S::Ok, S::Error> {
+    model.table().serialize(serializer)
 }
 
 /// Stop once the accuracy has held a level over a number of evaluations.

@@ -1,58 +1,59 @@
-//! MLPs on the CPU engine: members train on a chunk in parallel.
+//! Models that read sign vectors on the CPU: members train on a chunk in parallel.
 
 use super::group::{Engine, Lane};
-use super::member::{Evaluation, Member, Segment, Supervision, TrainError, View};
+use super::member::{Evaluation, Finite, Member, Segment, Supervision, TrainError, View};
 use super::once::Once;
-use crate::distill::teacher::TeacherPool;
+use crate::distill::teacher::SignTeachers;
 use curricle_core::distill::target;
-use curricle_core::model::MlpParams;
+use curricle_core::model::{Loss, SignModel};
 use curricle_core::optim::Steps;
 use curricle_core::task::Samples;
-use curricle_cpu::{CpuOptions, Mlp};
-use curricle_files::CheckpointError;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// The models of a group on the CPU.
-pub struct CpuMlps {
+/// A model of a group with its lane and what its updates are.
+pub struct Sign<M> {
+    /// The model.
+    pub model: M,
+    /// Its lane.
+    pub lane: usize,
+    /// What it minimises.
+    pub loss: Loss,
+    /// Coefficient of the L2 penalty.
+    pub weight_decay: f32,
+}
+
+/// The models of a group.
+pub struct Signs<M> {
     lanes: Vec<Lane>,
-    teachers: Vec<TeacherPool>,
-    models: Vec<(Mlp, usize)>,
+    teachers: Vec<SignTeachers>,
+    models: Vec<Sign<M>>,
 }
 
 /// Samples per chunk, about.
 const CHUNK: u64 = 8192;
 
-impl CpuMlps {
-    /// `models` come with their lane and the threads each may use; teachers may use `threads`.
-    pub fn new(lanes: Vec<Lane>, models: &[(&MlpParams, usize, usize)], threads: usize) -> Self {
-        let options = |threads| CpuOptions { threads, ..CpuOptions::default() };
-        let pool = |lane: &Lane| {
-            TeacherPool::new(lane.teacher.clone(), lane.task.d(), lane.task.classes(), options(threads))
-        };
-        let teachers = lanes.iter().map(pool).collect();
-        let models = models
-            .iter()
-            .map(|(params, lane, threads)| (Mlp::new(params, options(*threads)), *lane))
-            .collect();
+impl<M: SignModel> Signs<M> {
+    /// Models, and the teachers of each lane.
+    pub fn new(lanes: Vec<Lane>, teachers: Vec<SignTeachers>, models: Vec<Sign<M>>) -> Self {
         Self { lanes, teachers, models }
     }
 
     /// Which path computes model `member`, for people.
     pub fn path(&self, member: usize) -> String {
-        self.models[member].0.path()
+        self.models[member].model.path()
     }
 }
 
-impl Engine for CpuMlps {
-    type Params = MlpParams;
+impl<M: SignModel<Params: Finite + Send> + Send> Engine for Signs<M> {
+    type Params = M::Params;
 
     fn chunk_samples(&self) -> u64 {
         CHUNK
     }
 
-    fn advance(&mut self, members: &mut [Member<MlpParams>], start: u64, end: u64) -> Result<(), TrainError> {
-        let here = |m: &Member<MlpParams>| m.active() && m.state.step == start;
+    fn advance(&mut self, members: &mut [Member<M::Params>], start: u64, end: u64) -> Result<(), TrainError> {
+        let here = |m: &Member<M::Params>| m.active() && m.state.step == start;
         let chunks: Vec<Option<Chunk>> = (self.lanes.iter().zip(&self.teachers).enumerate())
             .map(|(i, (lane, teacher))| {
                 let mine = || members.iter().filter(|m| here(m) && m.lane == i);
@@ -60,7 +61,8 @@ impl Engine for CpuMlps {
                 let batch = mine().next()?.training.batch;
                 let count = (longest - start) as usize * batch;
                 let samples = lane.task.samples(lane.seed, lane.stream, start * batch as u64, count);
-                Some(Chunk { start, teacher, samples, logits: Once::default() })
+                let classes = lane.task.classes();
+                Some(Chunk { start, teacher, samples, classes, logits: Once::default() })
             })
             .collect();
         // The checkpoints known to be needed first, with all threads on each; a schedule that switches inside the chunk asks
@@ -72,11 +74,11 @@ impl Engine for CpuMlps {
         }
         let lanes = &self.lanes;
         members.par_iter_mut().zip(&mut self.models).filter(|(m, _)| here(m)).try_for_each(
-            |(member, (model, lane))| {
-                let chunk = chunks[*lane].as_ref().expect("a lane with a member has a chunk");
+            |(member, sign)| {
+                let chunk = chunks[sign.lane].as_ref().expect("a lane with a member has a chunk");
                 while let Some(segment) = member.next(end) {
-                    let loss_sum = chunk.train(member, model, &segment)?;
-                    let mut view = CpuView { model, evaluation: &lanes[*lane].evaluation };
+                    let loss_sum = chunk.train(member, sign, &segment)?;
+                    let mut view = SignView { model: &sign.model, evaluation: &lanes[sign.lane].evaluation };
                     member.after(&segment, loss_sum, &mut view)?;
                 }
                 Ok(())
@@ -84,23 +86,24 @@ impl Engine for CpuMlps {
         )
     }
 
-    fn view(&mut self, member: usize) -> Box<dyn View<MlpParams> + '_> {
-        let (model, lane) = &self.models[member];
-        Box::new(CpuView { model, evaluation: &self.lanes[*lane].evaluation })
+    fn view(&mut self, member: usize) -> Box<dyn View<M::Params> + '_> {
+        let Sign { model, lane, .. } = &self.models[member];
+        Box::new(SignView { model, evaluation: &self.lanes[*lane].evaluation })
     }
 }
 
-struct CpuView<'a> {
-    model: &'a Mlp,
+struct SignView<'a, M> {
+    model: &'a M,
     evaluation: &'a Samples,
 }
 
-impl View<MlpParams> for CpuView<'_> {
+impl<M: SignModel> View<M::Params> for SignView<'_, M> {
     fn evaluate(&mut self) -> Result<Evaluation, TrainError> {
-        Ok(Evaluation { accuracy: self.model.accuracy(self.evaluation), loss: None })
+        let accuracy = self.model.accuracy(self.evaluation).map_err(TrainError::Model)?;
+        Ok(Evaluation { accuracy, loss: None })
     }
 
-    fn params(&mut self) -> Result<MlpParams, TrainError> {
+    fn params(&mut self) -> Result<M::Params, TrainError> {
         Ok(self.model.to_params())
     }
 }
@@ -108,26 +111,26 @@ impl View<MlpParams> for CpuView<'_> {
 /// One lane's samples, and the logits of teacher checkpoints on them, each computed once.
 struct Chunk<'a> {
     start: u64,
-    teacher: &'a TeacherPool,
+    teacher: &'a SignTeachers,
     samples: Samples,
+    classes: usize,
     /// By checkpoint.
     logits: Once<usize, Vec<f32>>,
 }
 
 impl Chunk<'_> {
-    fn logits(&self, checkpoint: usize) -> Result<Arc<Vec<f32>>, CheckpointError> {
+    fn logits(&self, checkpoint: usize) -> Result<Arc<Vec<f32>>, TrainError> {
         self.logits.get(checkpoint, || self.teacher.logits(checkpoint, &self.samples))
     }
 
-    /// Trains `model` on a segment; returns the sum of the losses.
-    fn train(
+    /// Trains a model on a segment; returns the sum of the losses.
+    fn train<M: SignModel>(
         &self,
-        member: &Member<MlpParams>,
-        model: &mut Mlp,
+        member: &Member<M::Params>,
+        sign: &mut Sign<M>,
         segment: &Segment,
     ) -> Result<f64, TrainError> {
-        let (batch, mlp) = (member.training.batch, member.training.mlp());
-        let (loss, classes) = (mlp.loss, mlp.shape.classes);
+        let (batch, classes, loss) = (member.training.batch, self.classes, sign.loss);
         let at = |step: u64| (step - self.start) as usize * batch;
         let range = at(segment.step)..at(segment.next);
         let part = self.samples.slice(range.clone());
@@ -141,9 +144,9 @@ impl Chunk<'_> {
             }
             _ => target::from_labels(loss, classes, &part.labels),
         };
-        let weight_decay = mlp.weight_decay as f32;
+        let weight_decay = sign.weight_decay;
         let steps =
             Steps { samples: &part, batch, loss, targets: &targets, rates: &segment.rates, weight_decay };
-        Ok(model.train(&steps).loss_sum)
+        Ok(sign.model.train(&steps).loss_sum)
     }
 }

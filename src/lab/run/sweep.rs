@@ -1,0 +1,72 @@
+//! Student arms repeated along the values of any key of the spec.
+
+use super::spec::{SpecFile, SweepSpec, set};
+
+/// What `[sweep]` means for one arm: for each value its number and the spec with that value in the arm's place. `None`
+/// where the key means nothing to the arm.
+///
+/// # Errors
+/// The key of the spec and what is wrong there.
+pub fn repeats(
+    spec: &SpecFile,
+    sweep: &SweepSpec,
+    arm: &str,
+) -> Result<Option<Vec<(f64, SpecFile)>>, (&'static str, String)> {
+    if let Some(detail) = sweep.outdated() {
+        return Err(("sweep.axis", detail));
+    }
+    if let Some(unknown) = sweep.arms.iter().flatten().find(|a| !spec.arms.contains_key(*a)) {
+        return Err(("sweep.arms", format!("there is no arm {unknown:?}")));
+    }
+    if sweep.values.is_empty() {
+        return Err(("sweep.values", "give at least one value".to_owned()));
+    }
+    let in_this = sweep.key.strip_prefix("arms.").map(|rest| rest.split_once('.').unwrap_or((rest, "")));
+    let (field, named) = match (sweep.key.strip_prefix("student."), in_this) {
+        (Some(field), _) => (field, sweep.arms.as_ref().map(|arms| arms.iter().any(|a| a == arm))),
+        (None, Some((name, field))) if spec.arms.contains_key(name) => (field, Some(name == arm)),
+        _ => {
+            let detail = format!("{:?} is no key of students: begin with student. or arms.NAME.", sweep.key);
+            return Err(("sweep.key", detail));
+        }
+    };
+    let mut table: toml::Table = toml::from_str(&spec.text).expect("the spec was read from this text");
+    let first = field.split('.').next().unwrap_or(field);
+    // Part of a table that the arm shares with the others becomes its own first.
+    let shared = table.get("student").and_then(|s| s.get(first)).cloned();
+    let own = table.get("arms").and_then(|a| a.get(arm)).and_then(|a| a.get(first)).cloned();
+    if first == "distill" && shared.is_none() && own.is_none() {
+        return match named {
+            Some(true) => {
+                Err(("sweep.arms", format!("{arm} learns from labels: it has no {}", sweep.name())))
+            }
+            _ => Ok(None),
+        };
+    }
+    if named == Some(false) {
+        return Ok(None);
+    }
+    if let (None, Some(shared), true) = (own, shared, field != first) {
+        set(&mut table, &format!("arms.{arm}.{first}"), shared).map_err(|e| ("sweep.key", e))?;
+    }
+    let with = |value: &toml::Value| {
+        let number = number(value).ok_or_else(|| {
+            ("sweep.values", format!("{value} is neither a number nor a list of one number"))
+        })?;
+        let mut table = table.clone();
+        set(&mut table, &format!("arms.{arm}.{field}"), value.clone()).map_err(|e| ("sweep.key", e))?;
+        let text = toml::to_string(&table).expect("a parsed table can be written");
+        let changed = SpecFile::parse(std::path::Path::new("spec"), &text, &[]);
+        Ok((number, changed.map_err(|e| ("sweep", format!("{} = {value}: {e}", sweep.key)))?))
+    };
+    sweep.values.iter().map(with).collect::<Result<_, _>>().map(Some)
+}
+
+fn number(value: &toml::Value) -> Option<f64> {
+    match value {
+        toml::Value::Integer(n) => Some(*n as f64),
+        toml::Value::Float(x) => Some(*x),
+        toml::Value::Array(list) if list.len() == 1 => number(&list[0]),
+        _ => None,
+    }
+}
