@@ -10,8 +10,7 @@ use curricle::probe::{
     Statistic, correlations, timeline, timeline_of,
 };
 use curricle::rng::{Purpose, Stream};
-use curricle::task::boolean::Support;
-use curricle::task::{BooleanTask, Samples};
+use curricle::task::{HierarchicalParity, Samples, Support};
 use ndarray::{Array1, Array2};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -130,7 +129,7 @@ fn exact_and_sampled_agree_within_the_standard_error() {
     let d = 13;
     let model = on_cpu(&mlp(d, &[20], 2, 3.0));
     let monomials = Monomials::select(d, None, &[1, 2, 3], 0, 0).unwrap();
-    let task = BooleanTask::parity(d, 3, &Support::First).unwrap();
+    let task = HierarchicalParity::parity(d, 3, &Support::First).unwrap();
     for statistic in [Statistic::Probability, Statistic::Margin, Statistic::Argmax] {
         let run = |sampling| {
             correlations(&model, &monomials, Some(&task), &request(statistic, sampling), &mut |_| {}).unwrap()
@@ -201,7 +200,7 @@ fn known_functions_have_their_known_coefficients() {
     let set = [3usize, 4, 9, 19];
     let model = on_cpu(&parity_net(d, &set));
     let monomials = Monomials::select(d, None, &[3, 4], 0, 0).unwrap();
-    let task = BooleanTask::parity(d, 4, &Support::Given(set.to_vec())).unwrap();
+    let task = HierarchicalParity::parity(d, 4, &Support::Given(set.to_vec())).unwrap();
     let exact = request(Statistic::Margin, Sampling::Exact);
     let found = correlations(&model, &monomials, Some(&task), &exact, &mut |_| {}).unwrap();
     for c in &found.coefficients {
@@ -261,7 +260,7 @@ fn closures_are_models_and_their_faults_are_reported() {
 #[test]
 fn a_timeline_finds_the_transition_and_the_checkpoint() {
     let d = 12;
-    let task = BooleanTask::parity(d, 3, &Support::Given(vec![1, 5, 8])).unwrap();
+    let task = HierarchicalParity::parity(d, 3, &Support::Given(vec![1, 5, 8])).unwrap();
     let support = KnownSupport::of_task(&task);
     let monomials = Monomials::select(d, Some(&support), &[1, 2], 100, 0).unwrap();
     // A model that errs on a fraction of the inputs, and there reveals x_1 + x_5 + x_8: its degree-1 correlation is
@@ -532,7 +531,9 @@ fn broken_files_are_failures_that_name_the_place() {
     for (text, expected) in [
         ("[task]\nkind = \"parity\"\nd = 16\nk = 2\nsupport = [9, 16]\n", "16 is out of range"),
         ("[task]\nkind = \"parity\"\nd = 17\nk = 2\nsupport = [9, 1]\n", "task.d = 17"),
-        ("[task]\nkind = \"pcfg\"\nd = 17\nk = 2\nsupport = [9, 1]\n", "pcfg"),
+        ("[task]\nkind = \"pcfg\"\nd = 17\nk = 2\nsupport = [9, 1]\n", "line 3"),
+        ("[task]\nkind = \"pcfg\"\ngrammar = \"cfg3b\"\nobjective = \"masked\"\n", "pcfg"),
+        ("[task]\nkind = \"parity\"\nd = 16\nk = 2\n", "no key seed"),
         ("[task]\nkind = \"parity\"\nd = 16\n", "missing field"),
     ] {
         std::fs::write(&spec, text).unwrap();

@@ -20,8 +20,7 @@ use curricle::gpu::{
 use curricle::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle::optim::{Steps, StepsResult};
 use curricle::rng::{self, Purpose, Stream};
-use curricle::task::boolean::Support;
-use curricle::task::{BooleanTask, Samples};
+use curricle::task::{BooleanTask, HierarchicalParity, Samples, Support};
 
 const DATA: Stream = Stream::new(Purpose::Data, 3);
 
@@ -64,9 +63,9 @@ fn shape(d: usize, hidden: &[usize], classes: usize) -> MlpShape {
     MlpShape { d, hidden: hidden.to_vec(), classes }
 }
 
-fn task(d: usize, classes: usize) -> BooleanTask {
+fn task(d: usize, classes: usize) -> HierarchicalParity {
     let k = (d / (classes - 1)).clamp(1, 3);
-    BooleanTask::hierarchy(d, k, classes, &Support::Random { seed: 5 }).unwrap()
+    HierarchicalParity::hierarchy(d, k, classes, &Support::Random { seed: 5 }).unwrap()
 }
 
 #[test]
@@ -81,9 +80,11 @@ fn the_generator_gives_the_same_bits() {
             assert_eq!(raw_bits(device, seed, stream, first, 130).unwrap(), want);
         }
         for (d, classes) in [(1, 2), (7, 8), (31, 2), (32, 2), (33, 8), (100, 8), (129, 2), (300, 2)] {
-            let task = task(d, classes);
-            let drawn = GpuSamples::draw(device, d, Some(&task), 9, DATA, first, 150).unwrap();
-            assert_eq!(drawn.download(device).unwrap(), task.samples(9, DATA, first, 150), "d = {d}");
+            let drawn = GpuSamples::draw(device, d, 9, DATA, first, 150).unwrap();
+            assert_eq!(drawn.download(device).unwrap(), Samples::random(d, 9, DATA, first, 150), "d = {d}");
+            let labelled = task(d, classes).samples(9, DATA, first, 150);
+            let uploaded = GpuSamples::upload(device, &labelled).unwrap();
+            assert_eq!(uploaded.download(device).unwrap(), labelled, "d = {d}");
         }
         for shape in [shape(7, &[1], 2), shape(100, &[129], 8), shape(33, &[20, 6, 3], 2)] {
             let group = GpuGroup::pytorch(device, &shape, &[4, 5]).unwrap();
@@ -311,7 +312,7 @@ fn members_of_a_group_train_as_if_alone() {
         let shape = shape(40, &[37], 2);
         let task = task(40, 2);
         let streams: Vec<GpuSamples> =
-            (0..2).map(|s| GpuSamples::draw(device, 40, Some(&task), s, DATA, 0, 300).unwrap()).collect();
+            (0..2).map(|s| GpuSamples::upload(device, &task.samples(s, DATA, 0, 300)).unwrap()).collect();
         let teacher = GpuGroup::pytorch(device, &shape, &[99]).unwrap();
         let targets: Vec<GpuTargets> = streams
             .iter()
@@ -432,7 +433,7 @@ fn wrong_requests_are_refused() {
     everywhere("refusals", |device| {
         let shape = shape(10, &[4], 2);
         let mut group = GpuGroup::pytorch(device, &shape, &[1, 2]).unwrap();
-        let samples = GpuSamples::draw(device, 10, None, 1, DATA, 0, 8).unwrap();
+        let samples = GpuSamples::draw(device, 10, 1, DATA, 0, 8).unwrap();
         let targets = GpuTargets::upload(device, Loss::Hinge, 2, &[1.0; 8]).unwrap();
         let good = MemberSteps {
             member: 0,
@@ -471,9 +472,9 @@ fn calls_may_grow() {
         for width in [100, 1000] {
             let shape = shape(100, &[width], 2);
             let mut group = GpuGroup::pytorch(device, &shape, &[1]).unwrap();
-            let task = BooleanTask::parity(100, 3, &Support::First).unwrap();
+            let task = HierarchicalParity::parity(100, 3, &Support::First).unwrap();
             for steps in [64, 128, 256, 512, 1024, 2048, 2048] {
-                let samples = GpuSamples::draw(device, 100, Some(&task), 1, DATA, 0, steps).unwrap();
+                let samples = GpuSamples::upload(device, &task.samples(1, DATA, 0, steps)).unwrap();
                 let targets =
                     GpuTargets::from_labels(device, &samples, 0..steps, Loss::CrossEntropy, 2).unwrap();
                 let rates = vec![0.01; steps];

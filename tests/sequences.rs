@@ -187,7 +187,7 @@ fn what_does_not_fit_together_is_refused() {
         ("teacher.model.heads=0", "heads"),
         ("student.hidden=[3]", "not both"),
         ("student.loss=\"hinge\"", "cross-entropy"),
-        ("task.grammar=\"cfg3b\"", "no such key"),
+        ("task.grammar=\"cfg3b\"", "unknown field `grammar`"),
         ("student.model.kind=\"gpt3\"", "gpt3"),
         ("student.optimizer.clip=-1", "clip"),
         ("student.accumulate=0", "accumulate"),
@@ -201,7 +201,7 @@ fn what_does_not_fit_together_is_refused() {
     for (set, code, expected) in [
         ("teacher.model.kind=\"gpt2\"", 2, "bert"),
         ("task.start=\"99\"", 2, "99"),
-        ("task.d=3", 2, "no such key"),
+        ("task.d=3", 2, "unknown field `d`"),
         ("teacher.hidden=[10]", 2, "hidden"),
         ("claims.peak.n=5", 2, "n = 5"),
         ("teacher.model.positions=8", 2, "positions"),

@@ -5,9 +5,9 @@ use curricle_core::model::loss::Loss;
 use curricle_core::model::mlp::{MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
 use curricle_core::rng::{Purpose, Stream};
-use curricle_core::task::boolean::{BooleanTask, Samples, Support};
 use curricle_core::task::pcfg::sample::throughput;
 use curricle_core::task::pcfg::{Grammar, NAMES};
+use curricle_core::task::{BooleanTask, HierarchicalParity, Samples, Support};
 use curricle_cpu::{BlockedMlp, CpuOptions, Isa, Mlp, Peaks};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -469,7 +469,8 @@ impl Inputs {
         // Calls of at least some milliseconds.
         let samples_per_call = 20_000_000 / setting.width.max(20) / setting.d.max(10) * 100;
         let steps = (samples_per_call / setting.batch).clamp(4, 16_384);
-        let task = BooleanTask::parity(setting.d, setting.d.min(6), &Support::First).expect("k is at most d");
+        let task =
+            HierarchicalParity::parity(setting.d, setting.d.min(6), &Support::First).expect("k is at most d");
         let samples = task.samples(1, Stream::new(Purpose::Data, 0), 0, steps * setting.batch);
         let targets =
             samples.labels.iter().flat_map(|&l| if l == 0 { [1.0, 0.0] } else { [0.0, 1.0] }).collect();

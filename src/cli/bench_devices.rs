@@ -6,8 +6,7 @@ use curricle_core::distill::target;
 use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
 use curricle_core::rng::{Purpose, Stream};
-use curricle_core::task::boolean::Support;
-use curricle_core::task::{BooleanTask, Samples};
+use curricle_core::task::{BooleanTask, HierarchicalParity, Samples, Support};
 use curricle_cpu::{CpuOptions, Mlp};
 use curricle_gpu::floor::{Floor, floor};
 use curricle_gpu::oracle::distance;
@@ -322,9 +321,9 @@ fn students(
     let mut group = GpuGroup::pytorch(context, &shape, &seeds)?;
     let task = task()?;
     let per_model = repeated(time, 64, 1 << 17, |steps| {
-        let samples = GpuSamples::draw(context, D, Some(&task), 1, STREAM, 0, steps)?;
-        let labels = samples.download(context)?.labels;
-        let targets = target::from_labels(Loss::CrossEntropy, 2, &labels);
+        let drawn = task.samples(1, STREAM, 0, steps);
+        let samples = GpuSamples::upload(context, &drawn)?;
+        let targets = target::from_labels(Loss::CrossEntropy, 2, &drawn.labels);
         let targets = GpuTargets::upload(context, Loss::CrossEntropy, 2, &targets)?;
         let rates = [vec![0.01f32; steps], vec![0.005; steps]];
         let members: Vec<MemberSteps> = (0..count)
@@ -343,8 +342,8 @@ fn students(
     Ok((per_model * count as f64, group.path(1).to_string()))
 }
 
-fn task() -> Result<BooleanTask, GpuError> {
-    BooleanTask::parity(D, 3, &Support::First).map_err(|e| GpuError::Refused(e.to_string()))
+fn task() -> Result<HierarchicalParity, GpuError> {
+    HierarchicalParity::parity(D, 3, &Support::First).map_err(|e| GpuError::Refused(e.to_string()))
 }
 
 /// A student of width 100 on both engines.

@@ -13,6 +13,7 @@ use curricle_core::model::LogitModel;
 use curricle_core::task::BooleanTask;
 use curricle_lab::device::{Device, DeviceChoice};
 use curricle_probe::ParityTransformer;
+use curricle_probe::transition::chance;
 use curricle_probe::{
     CheckpointCorrelations, KnownSupport, MAX_DEGREE, MAX_MONOMIALS, Monomials, ProbeError, ReadoutFit,
     Request, Sampling, Statistic, Timeline, correlations, monomials, timeline,
@@ -20,6 +21,7 @@ use curricle_probe::{
 use progress::Progress;
 use sources::{Run, Source, SpecTask};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Correlations of checkpoints' outputs with monomials: what a checkpoint can teach.
 ///
@@ -183,18 +185,21 @@ fn run_here(args: &CorrelateArgs, device: &Device) -> Result<()> {
         let mut push = |layer, of| probed.push(Probed { run: source.run, layer, of });
         match &opened {
             Opened::Whole(model) => {
-                let task = task_of(known.as_ref(), model.classes(), &path, &mut notes);
+                let task = task_of(args, source, known.as_ref(), model.classes(), &mut notes);
                 let of =
-                    measure(args, model.as_ref(), monomials, task.as_ref(), (path, step), &mut progress)?;
+                    measure(args, model.as_ref(), monomials, task.as_deref(), (path, step), &mut progress)?;
                 note_reversed(&of, &mut notes);
                 push(None, of);
             }
             Opened::Layered(model, list) => {
-                let task = layers::task(known.as_ref(), &path)?;
+                let task = layers::task(args, source, known.as_ref())?;
                 for layer in layers::wanted(list, model, &path)? {
-                    let readout = layers::readout(args, model, layer, &task, &path)?;
+                    let readout = layers::readout(args, model, layer, &*task, &path)?;
                     let named = (path.clone(), step);
-                    push(Some(layer), measure(args, &readout, monomials, Some(&task), named, &mut progress)?);
+                    push(
+                        Some(layer),
+                        measure(args, &readout, monomials, Some(&*task), named, &mut progress)?,
+                    );
                 }
             }
         }
@@ -220,7 +225,7 @@ fn measure(
     args: &CorrelateArgs,
     model: &dyn LogitModel,
     monomials: &Monomials,
-    task: Option<&BooleanTask>,
+    task: Option<&dyn BooleanTask>,
     (path, step): (String, Option<u64>),
     progress: &mut Progress,
 ) -> Result<CheckpointCorrelations> {
@@ -230,21 +235,36 @@ fn measure(
     progress.next(&path, inputs);
     let result = correlations(model, monomials, task, &request, &mut |done| progress.at(done));
     let correlations = result.map_err(|e| blame(e, &path))?;
-    Ok(CheckpointCorrelations { path, step, classes: model.classes(), correlations })
+    let (classes, chance) = (model.classes(), chance(model, task));
+    Ok(CheckpointCorrelations { path, step, classes, chance, correlations })
 }
 
-/// The task for a model with so many logits, where the support says.
+/// The task of a checkpoint with `classes` labels: that of its run, or with --support the parity or hierarchy there.
+fn task_for(
+    args: &CorrelateArgs,
+    source: &Source,
+    known: &KnownSupport,
+    classes: usize,
+) -> Option<Arc<dyn BooleanTask>> {
+    match &source.task {
+        Some(spec) if args.support.is_none() => Some(spec.task.clone()).filter(|t| t.classes() == classes),
+        _ => known.task(classes).map(|task| -> Arc<dyn BooleanTask> { Arc::new(task) }),
+    }
+}
+
+/// [`task_for`] a model with so many logits, with a note where there is none.
 fn task_of(
+    args: &CorrelateArgs,
+    source: &Source,
     known: Option<&KnownSupport>,
     classes: usize,
-    path: &str,
     notes: &mut Notes,
-) -> Option<BooleanTask> {
-    let known = known?;
-    let task = known.task(classes);
+) -> Option<Arc<dyn BooleanTask>> {
+    let task = task_for(args, source, known?, classes);
     if task.is_none() {
         notes.add(format!(
-            "{path}: accuracy unknown: {classes} logits need {} disjoint nodes of equal size in the support (separate nodes by ';')",
+            "{}: accuracy unknown: {classes} logits need {} disjoint nodes of equal size in the support (separate nodes by ';')",
+            source.path.display(),
             classes - 1
         ));
     }
@@ -295,7 +315,8 @@ fn support_of(args: &CorrelateArgs, source: &Source, d: usize) -> Result<Option<
             path.display()
         )));
     }
-    Ok(Some(KnownSupport::of_task(task)))
+    let known = KnownSupport::of_task(&**task);
+    Ok(Some(known.map_err(|e| usage(format!("[task] of {}: {e}", path.display())))?))
 }
 
 /// --degrees, else 1-3 as far as there are subsets of the support (1-2 without a support, 1 if d is very large).

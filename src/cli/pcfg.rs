@@ -6,8 +6,8 @@ mod statistics;
 
 use super::Usage;
 use anyhow::Result;
-use curricle_core::task::pcfg::Grammar;
-use curricle_lab::run::task::load_grammar;
+use curricle_core::task::pcfg::{Grammar, load_grammar};
+use curricle_lab::run::task::read_text;
 
 /// Sentences of a probabilistic context-free grammar: samples, trees, exact statistics, parses, and the best that masked
 /// prediction can do.
@@ -47,7 +47,8 @@ impl GrammarArgs {
     /// [`Usage`] with the file, the line and the reason.
     pub fn load(&self) -> Result<Grammar> {
         let usage = |text: String| anyhow::Error::from(Usage(text));
-        let grammar = load_grammar(&self.grammar).map_err(|e| usage(format!("--grammar: {e}")))?;
+        let grammar =
+            load_grammar(&self.grammar, &read_text).map_err(|e| usage(format!("--grammar: {e}")))?;
         match &self.start {
             None => Ok(grammar),
             Some(name) => grammar.with_start(name).map_err(|e| usage(format!("--start: {e}"))),

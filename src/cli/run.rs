@@ -101,6 +101,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let plan = Plan::resolve(spec, &args.spec).map_err(|e| Usage(e.to_string()))?;
     if args.dry_run {
         super::print(&spec_toml)?;
+        super::print(&notes(&plan))?;
         return Ok(());
     }
     let began = Instant::now();
@@ -135,6 +136,19 @@ pub fn run(args: &RunArgs) -> Result<()> {
         anyhow::bail!("interrupted; every run's state is saved. To go on: {} --resume", command.join(" "));
     }
     finish(args, &plan, &results, spec_toml, &described, began.elapsed())
+}
+
+/// What is worth knowing about the task, as TOML comments: what holds for all seeds, then the rest seed by seed.
+fn notes(plan: &Plan) -> String {
+    let all: Vec<(u64, Vec<String>)> = plan.seeds.iter().map(|&s| (s, plan.task.notes(s))).collect();
+    let shared = |note: &&String| all.iter().all(|(_, notes)| notes.contains(note));
+    let first = all.iter().take(1).flat_map(|(_, notes)| notes);
+    let mut lines: Vec<String> = first.filter(shared).map(|note| format!("# {note}\n")).collect();
+    for (seed, notes) in &all {
+        let own = notes.iter().filter(|note| !shared(note));
+        lines.extend(own.map(|note| format!("# seed {seed}: {note}\n")));
+    }
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
 }
 
 /// The first Ctrl-C asks for a polite end; the second ends at once (run folders survive that too).

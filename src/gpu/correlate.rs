@@ -100,7 +100,7 @@ pub fn correlations(
     let mut at = 0;
     while at < count {
         let part = (PASS as u64).min(count - at) as usize;
-        let samples = GpuSamples::draw(context, d, None, seed, stream, first + at, part)?;
+        let samples = GpuSamples::draw(context, d, seed, stream, first + at, part)?;
         let logits = group.logits(member..member + 1, &samples)?;
         let words = part.div_ceil(32);
         let bits = context.storage("coordinates", (side * words) as u64)?;

@@ -1,11 +1,13 @@
-//! Samples on the device: uploaded, or drawn there from the same counter-based generator.
+//! Samples on the device: uploaded with their labels, or drawn there without labels from the same counter-based generator.
+//!
+//! A label rule exists once, in the task: no kernel knows it.
 
 use super::GpuError;
 use super::context::{Bind, GpuContext, Launch, grid};
 use super::shader::assemble;
 use curricle_core::rng::Stream;
-use curricle_core::task::boolean::{mask, words};
-use curricle_core::task::{BooleanTask, Samples};
+use curricle_core::task::Samples;
+use curricle_core::task::boolean::words;
 use std::sync::Arc;
 
 /// Bit-packed samples on a device, with their labels where the task is known. Cheap to clone.
@@ -28,16 +30,15 @@ struct Draw {
     count: u32,
     d: u32,
     words: u32,
-    nodes: u32,
     bound: f32,
     cols: u32,
     offset: u32,
     row_step: u32,
     col_step: u32,
-    pad: [u32; 2],
+    pad: [u32; 3],
 }
 
-const BINDS: [Bind; 4] = [Bind::Uniform, Bind::Read, Bind::Write, Bind::Write];
+const BINDS: [Bind; 2] = [Bind::Uniform, Bind::Write];
 
 fn split(x: u64) -> [u32; 2] {
     [x as u32, (x >> 32) as u32]
@@ -47,15 +48,13 @@ fn launch(
     context: &GpuContext,
     entry: &str,
     draw: &Draw,
-    masks: &wgpu::Buffer,
     bits: &wgpu::Buffer,
-    labels: &wgpu::Buffer,
     items: usize,
 ) -> Result<Launch, GpuError> {
     let source = assemble(&[], &[include_str!("philox.wgsl"), include_str!("sample.wgsl")]);
     let kernel = context.kernel("sample", entry, &source, &BINDS)?;
     let uniform = context.uniform(draw)?;
-    Ok(context.launch(&kernel, &BINDS, &[&uniform, masks, bits, labels], grid(items.div_ceil(64) as u32)))
+    Ok(context.launch(&kernel, &BINDS, &[&uniform, bits], grid(items.div_ceil(64) as u32)))
 }
 
 impl GpuSamples {
@@ -74,26 +73,19 @@ impl GpuSamples {
         Ok(Self { d: samples.d(), count: samples.len(), bits, labels })
     }
 
-    /// Draws items `first .. first + count` of `stream` on the device: the bits of [`Samples::random`], and with a task its labels.
+    /// Draws items `first .. first + count` of `stream` on the device: the bits of [`Samples::random`], without labels.
     ///
     /// # Errors
     /// If they do not fit.
     pub fn draw(
         context: &GpuContext,
         d: usize,
-        task: Option<&BooleanTask>,
         seed: u64,
         stream: Stream,
         first: u64,
         count: usize,
     ) -> Result<Self, GpuError> {
-        if task.is_some_and(|t| t.d() != d) {
-            return Err(GpuError::Refused(format!("the task has another input dimension than d = {d}")));
-        }
         let bits = context.storage("samples", count as u64 * words(d) as u64)?;
-        let labels = context.storage("labels", if task.is_some() { count as u64 } else { 0 })?;
-        let masks: Vec<u32> =
-            task.map_or(vec![0], |t| t.supports().iter().flat_map(|s| mask(s, d)).collect());
         let draw = Draw {
             seed: split(seed),
             first: split(first),
@@ -101,12 +93,10 @@ impl GpuSamples {
             count: count as u32,
             d: d as u32,
             words: words(d) as u32,
-            nodes: task.map_or(0, |t| t.supports().len() as u32),
             ..Draw::default()
         };
-        let masks = context.upload("masks", &masks)?;
-        context.submit(&[launch(context, "samples", &draw, &masks, &bits, &labels, count)?]);
-        Ok(Self { d, count, bits, labels: task.map(|_| labels) })
+        context.submit(&[launch(context, "samples", &draw, &bits, count)?]);
+        Ok(Self { d, count, bits, labels: None })
     }
 
     /// Number of samples.
@@ -150,7 +140,6 @@ pub fn raw_bits(
     count: usize,
 ) -> Result<Vec<u32>, GpuError> {
     let out = context.storage("random words", 4 * count as u64)?;
-    let [masks, labels] = [context.storage("no masks", 4)?, context.storage("no labels", 4)?];
     let draw = Draw {
         seed: split(seed),
         first: split(first),
@@ -158,7 +147,7 @@ pub fn raw_bits(
         count: count as u32,
         ..Draw::default()
     };
-    context.submit(&[launch(context, "raw", &draw, &masks, &out, &labels, count)?]);
+    context.submit(&[launch(context, "raw", &draw, &out, count)?]);
     context.read(&out, 0, 4 * count)
 }
 
@@ -181,7 +170,6 @@ pub(super) fn weights(
     tensor: Tensor,
     params: &wgpu::Buffer,
 ) -> Result<Launch, GpuError> {
-    let [masks, labels] = [context.storage("no masks", 4)?, context.storage("no labels", 4)?];
     let draw = Draw {
         seed: split(seed),
         stream: stream.word(),
@@ -193,7 +181,7 @@ pub(super) fn weights(
         col_step: tensor.col_step,
         ..Draw::default()
     };
-    launch(context, "weights", &draw, &masks, params, &labels, (tensor.rows * tensor.cols).div_ceil(4))
+    launch(context, "weights", &draw, params, (tensor.rows * tensor.cols).div_ceil(4))
 }
 
 /// Kernels of `block.wgsl`: samples in the forms other kernels want.

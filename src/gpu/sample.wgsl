@@ -1,4 +1,4 @@
-// Draws samples with their labels, raw words of any stream, and initial weights: the bits of src/rng.rs.
+// Draws samples, raw words of any stream, and initial weights: the bits of src/core/rng.rs.
 struct Draw {
     seed: vec2<u32>,
     first: vec2<u32>,
@@ -6,7 +6,6 @@ struct Draw {
     count: u32,
     d: u32,
     words: u32,
-    nodes: u32, // internal nodes of the label tree, 0 for unlabelled samples
     bound: f32, // of initial weights
     // An initial weight e of tensor [rows, cols] goes to offset + row * row_step + col * col_step.
     cols: u32,
@@ -15,25 +14,10 @@ struct Draw {
     col_step: u32,
 }
 @group(0) @binding(0) var<uniform> draw: Draw;
-@group(0) @binding(1) var<storage, read> masks: array<u32>; // [nodes, words]
-@group(0) @binding(2) var<storage, read_write> bits: array<u32>; // [count, words], or what the entry point says
-@group(0) @binding(3) var<storage, read_write> labels: array<u32>; // [count]
+@group(0) @binding(1) var<storage, read_write> bits: array<u32>; // [count, words], or what the entry point says
 
 fn global_index(group: vec3<u32>, lane: u32) -> u32 {
     return (group.x + group.y * GRID_ROW) * 64u + lane;
-}
-
-// The label of the sample at `row`: left where the product of the node's coordinates is +1.
-fn label_of(row: u32) -> u32 {
-    var node = 0u;
-    while (node < draw.nodes) {
-        var folded = 0u;
-        for (var w = 0u; w < draw.words; w++) {
-            folded ^= bits[row + w] & masks[node * draw.words + w];
-        }
-        node = 2u * node + 1u + (countOneBits(folded) & 1u);
-    }
-    return node - draw.nodes;
 }
 
 @compute @workgroup_size(64)
@@ -56,11 +40,7 @@ fn samples(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         let last = row + draw.words - 1u;
         bits[last] = bits[last] & ((1u << (draw.d & 31u)) - 1u);
     }
-    if (draw.nodes > 0u) {
-        labels[i] = label_of(row);
-    }
 }
-
 
 // Block 0 of `count` items: 4 words each, for masks, dropout and tests.
 @compute @workgroup_size(64)

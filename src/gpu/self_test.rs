@@ -13,8 +13,7 @@ use curricle_core::distill::target;
 use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
 use curricle_core::rng::{self, Purpose, Stream};
-use curricle_core::task::boolean::Support;
-use curricle_core::task::{BooleanTask, Samples};
+use curricle_core::task::{BooleanTask, HierarchicalParity, Samples, Support};
 use std::time::Instant;
 
 /// How one kernel did.
@@ -109,8 +108,8 @@ pub fn self_test(context: &SharedContext, oracle: &dyn Oracle) -> Vec<KernelRepo
     tests.iter().map(report).collect()
 }
 
-fn task(shape: &MlpShape) -> Result<BooleanTask, GpuError> {
-    BooleanTask::hierarchy(shape.d, 5, shape.classes, &Support::First)
+fn task(shape: &MlpShape) -> Result<HierarchicalParity, GpuError> {
+    HierarchicalParity::hierarchy(shape.d, 5, shape.classes, &Support::First)
         .map_err(|e| GpuError::Refused(e.to_string()))
 }
 

@@ -1,6 +1,8 @@
 //! The kinds of things a spec can name: those curricle brings, and a user's own.
 
 use crate::family::{Families, Family};
+use curricle_core::task::{self, TaskKind};
+use std::sync::Arc;
 
 /// What specs are resolved against.
 ///
@@ -8,9 +10,12 @@ use crate::family::{Families, Family};
 /// # use curricle_lab::registry::Registry;
 /// let registry = Registry::builtin();
 /// assert!(registry.families.kinds().contains(&"gpt2"));
+/// assert!(registry.tasks.iter().any(|task| task.kind() == "parity"));
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Registry {
+    /// Kinds of task.
+    pub tasks: Vec<Arc<dyn TaskKind>>,
     /// Families of models.
     pub families: Families,
 }
@@ -18,7 +23,14 @@ pub struct Registry {
 impl Registry {
     /// What curricle brings.
     pub fn builtin() -> Self {
-        Self::default()
+        Self { tasks: task::builtin(), families: Families::builtin() }
+    }
+
+    /// With one more kind of task.
+    #[must_use]
+    pub fn task(mut self, kind: impl TaskKind + 'static) -> Self {
+        self.tasks.push(Arc::new(kind));
+        self
     }
 
     /// With one more family of models.

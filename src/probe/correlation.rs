@@ -86,7 +86,7 @@ pub struct Correlations {
 pub fn correlations(
     model: &dyn LogitModel,
     monomials: &Monomials,
-    task: Option<&BooleanTask>,
+    task: Option<&dyn BooleanTask>,
     request: &Request,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Correlations, ProbeError> {
@@ -117,7 +117,7 @@ pub fn correlations(
 /// A model and the number that is taken from its logits.
 struct Evaluator<'a> {
     model: &'a dyn LogitModel,
-    task: Option<&'a BooleanTask>,
+    task: Option<&'a dyn BooleanTask>,
     statistic: Statistic,
     class: usize,
 }

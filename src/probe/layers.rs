@@ -108,12 +108,12 @@ impl<'a> LayerReadout<'a> {
     /// Fits the readout of a layer: 0 are the embeddings, l the output of block l (before the final layer norm).
     ///
     /// # Errors
-    /// If the layer does not exist, the task is not a parity over the model's inputs, there are fewer than 2 samples, the states are
+    /// If the layer does not exist, the task has not two labels or not the model's inputs, there are fewer than 2 samples, the states are
     /// constant or not finite, or the model fails.
     pub fn fit(
         transformer: &'a ParityTransformer,
         layer: usize,
-        task: &BooleanTask,
+        task: &dyn BooleanTask,
         fit: &ReadoutFit,
     ) -> Result<Self, LayerError> {
         let (d, layers, width) = (transformer.d(), transformer.layers(), transformer.width());
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::{Correlations, Monomials, Request, Sampling, Statistic, correlations};
     use curricle_core::model::transformer::{TokenBatch, TransformerConfig, TransformerParams};
-    use curricle_core::task::boolean::Support;
+    use curricle_core::task::{HierarchicalParity, Support};
     use curricle_cpu::{Transformer, TransformerOptions};
 
     const D: usize = 6;
@@ -226,8 +226,8 @@ mod tests {
         ParityTransformer::new(Box::new(transformer()), D).unwrap()
     }
 
-    fn parity(support: &[usize]) -> BooleanTask {
-        BooleanTask::parity(D, support.len(), &Support::Given(support.to_vec())).unwrap()
+    fn parity(support: &[usize]) -> HierarchicalParity {
+        HierarchicalParity::parity(D, support.len(), &Support::Given(support.to_vec())).unwrap()
     }
 
     /// Last states of the layer, one sequence at a time, straight from the engine.
@@ -250,7 +250,7 @@ mod tests {
         Samples::from_bits(D, (0..1 << D).collect())
     }
 
-    fn exact(readout: &LayerReadout<'_>, task: &BooleanTask) -> Correlations {
+    fn exact(readout: &LayerReadout<'_>, task: &dyn BooleanTask) -> Correlations {
         let monomials = Monomials::select(D, None, &[1, 2, 3], 0, 0).unwrap();
         let request = Request { statistic: Statistic::Margin, class: 1, sampling: Sampling::Exact };
         correlations(readout, &monomials, Some(task), &request, &mut |_| {}).unwrap()
@@ -324,15 +324,15 @@ mod tests {
     #[test]
     fn unsuitable_requests_are_refused() {
         let reader = reader();
-        let refusal = |layer, task: &BooleanTask, samples| {
+        let refusal = |layer, task: &dyn BooleanTask, samples| {
             let fit = ReadoutFit { samples, ..ReadoutFit::default() };
             LayerReadout::fit(&reader, layer, task, &fit).err().unwrap().to_string()
         };
         assert!(refusal(3, &parity(&[0]), 10).contains("layer 3 does not exist"));
         assert!(refusal(1, &parity(&[0]), 1).contains("too few"));
-        let wide = BooleanTask::parity(7, 1, &Support::Given(vec![0])).unwrap();
+        let wide = HierarchicalParity::parity(7, 1, &Support::Given(vec![0])).unwrap();
         assert!(refusal(1, &wide, 10).contains("d = 7"));
-        let tree = BooleanTask::hierarchy(D, 2, 4, &Support::Given((0..D).collect())).unwrap();
+        let tree = HierarchicalParity::hierarchy(D, 2, 4, &Support::Given((0..D).collect())).unwrap();
         assert!(refusal(1, &tree, 10).contains("has 4"));
     }
 }

@@ -2,8 +2,7 @@
 
 use super::ProbeError;
 use curricle_core::rng::{self, Purpose, Stream};
-use curricle_core::task::BooleanTask;
-use curricle_core::task::boolean::Support;
+use curricle_core::task::{BooleanTask, HierarchicalParity, Support};
 use std::collections::HashSet;
 
 /// Largest degree.
@@ -17,11 +16,12 @@ pub const MAX_MONOMIALS: u128 = 1_000_000;
 pub struct Monomial {
     /// T, ascending, counted from 0.
     pub coordinates: Vec<usize>,
-    /// Whether T lies inside the support of one node; `None` where the support is not known.
+    /// Whether T lies inside one group of the support; `None` where the support is not known.
     pub in_support: Option<bool>,
 }
 
-/// The coordinates that the label depends on: one set for a parity, one per internal node for a hierarchy (heap order).
+/// The coordinates that the label depends on, in groups: one for a parity, one per internal node of a hierarchy (heap order), one
+/// per term of a sum of monomials. Groups may overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownSupport {
     d: usize,
@@ -32,9 +32,8 @@ impl KnownSupport {
     /// The support `nodes` over d coordinates.
     ///
     /// # Errors
-    /// If a node is empty, a coordinate is not below d, or a coordinate occurs twice (the nodes are disjoint).
+    /// If there is no node or an empty one, a coordinate is not below d, or one occurs twice in a node.
     pub fn new(d: usize, nodes: &[Vec<usize>]) -> Result<Self, ProbeError> {
-        let mut seen = HashSet::new();
         if nodes.is_empty() {
             return Err(ProbeError::EmptyNode(0));
         }
@@ -43,23 +42,23 @@ impl KnownSupport {
             if node.is_empty() {
                 return Err(ProbeError::EmptyNode(n));
             }
-            for &coordinate in node.iter() {
-                if coordinate >= d {
-                    return Err(ProbeError::Coordinate { coordinate, d });
-                }
-                if !seen.insert(coordinate) {
-                    return Err(ProbeError::Repeated(coordinate));
-                }
-            }
             node.sort_unstable();
+            if let Some(&coordinate) = node.iter().find(|c| **c >= d) {
+                return Err(ProbeError::Coordinate { coordinate, d });
+            }
+            if let Some(pair) = node.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(ProbeError::Repeated(pair[0]));
+            }
         }
         Ok(Self { d, nodes: sorted })
     }
 
     /// The support of a task.
-    pub fn of_task(task: &BooleanTask) -> Self {
-        Self::new(task.d(), task.supports())
-            .expect("a task's supports are disjoint sets of coordinates below d")
+    ///
+    /// # Errors
+    /// If what the task says of itself is no support.
+    pub fn of_task(task: &dyn BooleanTask) -> Result<Self, ProbeError> {
+        Self::new(task.d(), &task.nodes())
     }
 
     /// Input dimension.
@@ -82,14 +81,14 @@ impl KnownSupport {
         self.nodes.iter().any(|node| subset.iter().all(|j| node.binary_search(j).is_ok()))
     }
 
-    /// The task with this support and `classes` labels, or `None` where they do not fit each other (classes - 1 nodes
-    /// of equal size are needed).
-    pub fn task(&self, classes: usize) -> Option<BooleanTask> {
+    /// The parity or hierarchy with this support and `classes` labels, or `None` where they do not fit each other (classes - 1
+    /// disjoint nodes of equal size are needed).
+    pub fn task(&self, classes: usize) -> Option<HierarchicalParity> {
         let k = self.nodes[0].len();
         if self.nodes.len() + 1 != classes || self.nodes.iter().any(|node| node.len() != k) {
             return None;
         }
-        BooleanTask::hierarchy(self.d, k, classes, &Support::Given(self.nodes.concat())).ok()
+        HierarchicalParity::hierarchy(self.d, k, classes, &Support::Given(self.nodes.concat())).ok()
     }
 }
 
@@ -143,18 +142,20 @@ impl Monomials {
                 });
                 continue;
             };
-            let inside: u128 = known.nodes.iter().map(|node| binomial(node.len(), degree)).sum();
-            refuse_above(inside, degree, "all subsets of the support", "ask for lower degrees")?;
-            let outside = (binomial(d, degree) - inside).min(random as u128);
+            let most: u128 = known.nodes.iter().map(|node| binomial(node.len(), degree)).sum();
+            refuse_above(most, degree, "all subsets of the support", "ask for lower degrees")?;
+            let mut inside = Vec::new();
+            known.nodes.iter().for_each(|node| subsets(node, degree, &mut |set| inside.push(set)));
+            inside.sort_unstable();
+            // Groups that overlap share subsets.
+            inside.dedup();
+            let available = binomial(d, degree) - inside.len() as u128;
+            let outside = available.min(random as u128);
             refuse_above(outside, degree, "random subsets outside the support", "lower --random")?;
-            let start = list.len();
-            for node in &known.nodes {
-                subsets(node, degree, &mut |coordinates| {
-                    list.push(Monomial { coordinates, in_support: Some(true) });
-                });
-            }
-            list[start..].sort_unstable_by(|a, b| a.coordinates.cmp(&b.coordinates));
-            let others = off_support(known, degree, outside as usize, seed);
+            list.extend(
+                inside.into_iter().map(|coordinates| Monomial { coordinates, in_support: Some(true) }),
+            );
+            let others = off_support(known, degree, outside as usize, available, seed);
             list.extend(
                 others.into_iter().map(|coordinates| Monomial { coordinates, in_support: Some(false) }),
             );
@@ -231,12 +232,16 @@ fn checked_degrees(d: usize, degrees: &[usize]) -> Result<Vec<usize>, ProbeError
     }
 }
 
-/// `count` distinct subsets of `degree` coordinates that lie in no node's support, in lexicographic order; `count` is at
-/// most the number that exists.
-fn off_support(known: &KnownSupport, degree: usize, count: usize, seed: u64) -> Vec<Vec<usize>> {
+/// `count` distinct subsets of `degree` coordinates that lie in no node's support, in lexicographic order, out of the
+/// `available` ones.
+fn off_support(
+    known: &KnownSupport,
+    degree: usize,
+    count: usize,
+    available: u128,
+    seed: u64,
+) -> Vec<Vec<usize>> {
     let stream = Stream::new(Purpose::Probe, degree as u32);
-    let inside: u128 = known.nodes.iter().map(|node| binomial(node.len(), degree)).sum();
-    let available = binomial(known.d, degree) - inside;
     let mut chosen: Vec<Vec<usize>> = Vec::with_capacity(count);
     // Drawing until enough differ takes long only where nearly all exist; there, list them and draw indices.
     if available <= 2 * count as u128 {
@@ -322,11 +327,25 @@ mod tests {
     }
 
     #[test]
+    fn overlapping_groups_share_their_subsets() {
+        let known = KnownSupport::new(6, &[vec![4], vec![4, 1], vec![2, 1, 4], vec![1, 3]]).unwrap();
+        let monomials = Monomials::select(6, Some(&known), &[1, 2], 100, 0).unwrap();
+        let sets = |inside: bool| {
+            let of = monomials.list().iter().filter(move |m| m.in_support == Some(inside));
+            of.map(|m| m.coordinates.clone()).collect::<Vec<_>>()
+        };
+        let pairs = [vec![1, 2], vec![1, 3], vec![1, 4], vec![2, 4]];
+        assert_eq!(sets(true), [&[vec![1], vec![2], vec![3], vec![4]][..], &pairs].concat());
+        assert_eq!(sets(false).len(), 2 + 15 - 4);
+        assert!(known.task(2).is_none() && known.task(5).is_none());
+    }
+
+    #[test]
     fn random_subsets_are_uniform() {
         let known = KnownSupport::new(12, &[vec![0, 1]]).unwrap();
         let mut counts = [0u32; 12];
         for seed in 0..3000 {
-            for set in off_support(&known, 2, 4, seed) {
+            for set in off_support(&known, 2, 4, 65, seed) {
                 set.iter().for_each(|&j| counts[j] += 1);
             }
         }
@@ -358,7 +377,7 @@ mod tests {
         assert_eq!(select(100, &[3]).unwrap(), 161_700);
         let new = |nodes: &[Vec<usize>]| KnownSupport::new(5, nodes);
         assert!(matches!(new(&[vec![5]]), Err(ProbeError::Coordinate { coordinate: 5, d: 5 })));
-        assert!(matches!(new(&[vec![1], vec![1]]), Err(ProbeError::Repeated(1))));
+        assert!(matches!(new(&[vec![1, 0, 1]]), Err(ProbeError::Repeated(1))));
         assert!(matches!(new(&[vec![1], vec![]]), Err(ProbeError::EmptyNode(1))));
     }
 

@@ -37,6 +37,8 @@ pub struct CheckpointCorrelations {
     pub step: Option<u64>,
     /// Logits of the model.
     pub classes: usize,
+    /// Accuracy of guessing: of the task where it is known, else 1 / logits.
+    pub chance: f64,
     /// What was measured.
     pub correlations: Correlations,
 }
@@ -86,7 +88,7 @@ pub struct Point {
 /// The rise of the accuracy from chance to 99%.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
-    /// 1 / C.
+    /// Accuracy of guessing.
     pub chance: f64,
     /// The last evaluation still at chance (within two points, or within the noise of the evaluation); `None` if the first
     /// evaluation was already above.
@@ -112,11 +114,10 @@ pub struct Timeline {
 
 /// Detects the phase transition in evaluations sorted by step.
 ///
-/// "At chance" is an accuracy below 1/C plus two points, or plus four standard errors of an evaluation at chance on
+/// "At chance" is an accuracy below that of guessing plus two points, or plus four standard errors of an evaluation at chance on
 /// `evaluated` inputs where that is more. The start is the last such evaluation before the middle (or before the end of the
 /// record), so a dip after the transition does not move it.
-pub fn detect(evaluations: &[Evaluation], classes: usize, evaluated: Option<u64>) -> Option<Transition> {
-    let chance = 1.0 / classes as f64;
+pub fn detect(evaluations: &[Evaluation], chance: f64, evaluated: Option<u64>) -> Option<Transition> {
     let noise = evaluated.map_or(0.0, |n| 4.0 * (chance * (1.0 - chance) / n.max(1) as f64).sqrt());
     let departed = chance + DEPARTURE.max(noise);
     let first_at = |accuracy: f64| evaluations.iter().position(|e| e.accuracy >= accuracy);
@@ -198,14 +199,18 @@ pub fn timeline(checkpoints: &[CheckpointCorrelations], evaluations: &[Evaluatio
         Some(Evaluation { step: p.step, samples: p.samples, accuracy })
     }));
     series.sort_by_key(|e| e.step);
-    let classes = checkpoints.first().map_or(2, |c| c.classes);
-    let transition = detect(&series, classes, None);
-    let (recommended, no_recommendation) =
-        match recommend::recommend(&points, transition.as_ref(), 1.0 / classes as f64) {
-            Ok(found) => (Some(found), None),
-            Err(why) => (None, Some(why)),
-        };
+    let chance = checkpoints.first().map_or(0.5, |c| c.chance);
+    let transition = detect(&series, chance, None);
+    let (recommended, no_recommendation) = match recommend::recommend(&points, transition.as_ref(), chance) {
+        Ok(found) => (Some(found), None),
+        Err(why) => (None, Some(why)),
+    };
     Timeline { points, transition, recommended, no_recommendation }
+}
+
+/// Accuracy of guessing: of the task where it is known, else 1 / logits of the model.
+pub fn chance(model: &dyn LogitModel, task: Option<&dyn BooleanTask>) -> f64 {
+    task.map_or_else(|| 1.0 / model.classes() as f64, BooleanTask::chance)
 }
 
 /// Probes `(step, path, model)` one after the other, holding one model at a time, and puts them on a timeline.
@@ -215,7 +220,7 @@ pub fn timeline(checkpoints: &[CheckpointCorrelations], evaluations: &[Evaluatio
 pub fn timeline_of<M: LogitModel>(
     checkpoints: impl IntoIterator<Item = (u64, String, M)>,
     monomials: &Monomials,
-    task: Option<&BooleanTask>,
+    task: Option<&dyn BooleanTask>,
     request: &Request,
     evaluations: &[Evaluation],
 ) -> Result<Timeline, ProbeError> {
@@ -226,6 +231,7 @@ pub fn timeline_of<M: LogitModel>(
             path,
             step: Some(step),
             classes: model.classes(),
+            chance: chance(&model, task),
             correlations,
         });
     }
@@ -247,7 +253,7 @@ mod tests {
 
     #[test]
     fn transitions_are_found() {
-        let found = |accuracies: &[f64]| detect(&series(accuracies), 2, None).map(steps);
+        let found = |accuracies: &[f64]| detect(&series(accuracies), 0.5, None).map(steps);
         assert_eq!(found(&[0.5, 0.51, 0.6, 0.8, 0.995, 1.0]), Some([Some(100), Some(300), Some(400)]));
         // A noisy evaluation early on and a dip afterwards change nothing.
         assert_eq!(found(&[0.53, 0.5, 0.7, 0.9, 0.99, 0.51]), Some([Some(100), Some(300), Some(400)]));
@@ -257,10 +263,10 @@ mod tests {
         assert_eq!(found(&[1.0, 0.995]), None);
         assert_eq!(found(&[]), None);
         // Chance is 1/8 for eight labels, the middle 9/16.
-        let eight = detect(&series(&[0.13, 0.2, 0.55, 0.57, 1.0]), 8, None).map(steps);
+        let eight = detect(&series(&[0.13, 0.2, 0.55, 0.57, 1.0]), 0.125, None).map(steps);
         assert_eq!(eight, Some([Some(0), Some(300), Some(400)]));
         // An evaluation on 100 inputs at 60% is still chance.
-        let noisy = detect(&series(&[0.5, 0.6, 0.9, 1.0]), 2, Some(100)).map(steps);
+        let noisy = detect(&series(&[0.5, 0.6, 0.9, 1.0]), 0.5, Some(100)).map(steps);
         assert_eq!(noisy, Some([Some(100), Some(200), Some(300)]));
     }
 }

@@ -1,11 +1,13 @@
 //! `--layers`: the same correlations for a readout of each layer.
 
 use super::arguments::LayerList;
+use super::sources::Source;
 use super::{CorrelateArgs, usage};
 use anyhow::Result;
 use curricle_core::task::BooleanTask;
 use curricle_probe::ParityTransformer;
 use curricle_probe::{KnownSupport, LayerError, LayerReadout, ReadoutFit, Statistic};
+use std::sync::Arc;
 
 /// Refuses arguments that do not go with `--layers`.
 ///
@@ -28,19 +30,25 @@ pub(super) fn check(args: &CorrelateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The parity that readouts are fitted to.
+/// The task that readouts are fitted to.
 ///
 /// # Errors
 /// [`crate::Usage`] where there is none.
-pub(super) fn task(known: Option<&KnownSupport>, path: &str) -> Result<BooleanTask> {
+pub(super) fn task(
+    args: &CorrelateArgs,
+    source: &Source,
+    known: Option<&KnownSupport>,
+) -> Result<Arc<dyn BooleanTask>> {
+    let path = source.path.display();
     let Some(known) = known else {
         return Err(usage(format!(
             "{path}: --layers fits readouts to the label and needs the task: give --support, or a checkpoint of a run"
         )));
     };
-    known.task(2).ok_or_else(|| {
+    super::task_for(args, source, known, 2).ok_or_else(|| {
         usage(format!(
-            "{path}: --layers reads two labels, but the support has {} nodes: it needs a parity",
+            "{path}: --layers reads two labels, but the support has {} nodes: it needs a parity, or the checkpoint of a run on \
+             a task of two labels",
             known.nodes().len()
         ))
     })
@@ -71,7 +79,7 @@ pub(super) fn readout<'a>(
     args: &CorrelateArgs,
     model: &'a ParityTransformer,
     layer: usize,
-    task: &BooleanTask,
+    task: &dyn BooleanTask,
     path: &str,
 ) -> Result<LayerReadout<'a>> {
     let fit = ReadoutFit { samples: args.readout_samples, seed: args.seed, ..ReadoutFit::default() };

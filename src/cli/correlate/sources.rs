@@ -2,18 +2,20 @@
 
 use super::Usage;
 use anyhow::{Context, Result, bail};
+use curricle_core::keys::Section;
 use curricle_core::model::LogitModel;
 use curricle_core::model::MlpParams;
-use curricle_core::task::BooleanTask;
-use curricle_core::task::boolean::Support;
+use curricle_core::task::{BooleanTask, builtin};
 use curricle_files as files;
 use curricle_lab::device::Device;
 use curricle_lab::model::{self, OpenError};
 use curricle_lab::run::folder::{RunFolderError, RunView, open_read_only};
+use curricle_lab::run::task;
 use curricle_probe::Evaluation;
 use curricle_probe::ParityTransformer;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A checkpoint file.
 pub(crate) struct Source {
@@ -29,7 +31,7 @@ pub(crate) struct Source {
 #[derive(Clone)]
 pub(crate) struct SpecTask {
     /// The task.
-    pub task: BooleanTask,
+    pub task: Arc<dyn BooleanTask>,
     /// The file.
     pub path: PathBuf,
 }
@@ -74,20 +76,6 @@ fn step_in_name(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
 }
 
-#[derive(Deserialize)]
-struct SpecFile {
-    task: TaskSection,
-}
-
-#[derive(Deserialize)]
-struct TaskSection {
-    kind: String,
-    d: usize,
-    k: usize,
-    classes: Option<usize>,
-    support: Vec<usize>,
-}
-
 /// The task in a run folder's `spec.toml`; `None` without that file.
 fn task_of(folder: &Path) -> Result<Option<SpecTask>> {
     let path = folder.join("spec.toml");
@@ -97,19 +85,20 @@ fn task_of(folder: &Path) -> Result<Option<SpecTask>> {
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
     let bad = |why: String| Usage(format!("{}: {why}", path.display()));
-    let spec: SpecFile = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
-    let TaskSection { kind, d, k, classes, support } = spec.task;
-    let classes = match kind.as_str() {
-        "parity" => 2,
-        "hierarchy" => classes.ok_or_else(|| bad("task.classes is missing; a hierarchy needs it".into()))?,
-        other => {
-            return Err(
-                bad(format!("task.kind = \"{other}\": monomials exist for parity and hierarchy")).into()
-            );
-        }
+    let seed = Section::document(&text).and_then(|mut d| d.take("seed").map(|s| s.read()).transpose());
+    let seed: Option<u64> = seed.map_err(|e| bad(e.to_string()))?;
+    let of = task::of_spec(&text, &builtin(), seed.unwrap_or(0)).map_err(|e| bad(e.to_string()))?;
+    let Some(task) = of.boolean(seed.unwrap_or(0)) else {
+        let kind = of.kind();
+        return Err(
+            bad(format!("task.kind = \"{kind}\": monomials exist where sign vectors are labelled")).into()
+        );
     };
-    let task = BooleanTask::hierarchy(d, k, classes, &Support::Given(support))
-        .map_err(|e| bad(format!("[task]: {e}")))?;
+    if seed.is_none() && of.resolved(0) != of.resolved(1) {
+        let why =
+            "[task] draws something from the seed, and there is no key seed: name the support as a list";
+        return Err(bad(why.to_owned()).into());
+    }
     Ok(Some(SpecTask { task, path }))
 }
 

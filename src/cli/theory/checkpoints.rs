@@ -72,7 +72,7 @@ pub(super) fn problem(found: &[Source], support: Option<&SupportList>, d: Option
     }
     let nodes = match (support, &first.task) {
         (Some(SupportList(nodes)), _) => nodes.clone(),
-        (None, Some(known)) if known.task.d() == dimension => known.task.supports().to_vec(),
+        (None, Some(known)) if known.task.d() == dimension => known.task.nodes(),
         (None, Some(known)) => {
             return Err(usage(format!(
                 "{shown} takes d = {dimension} inputs, but task.d = {} in {}",

@@ -256,8 +256,8 @@ mod tests {
     fn the_built_in_spec_resolves() {
         let grid = SgdGrid { ks: vec![3], ds: vec![16], seeds: vec![1, 2], steps: 100, teacher_steps: 200 };
         let plan = plan(&grid, 16, 3).unwrap();
-        let task = plan.task.boolean().unwrap();
-        assert_eq!((task.d, task.k, plan.seeds.len(), plan.students.len()), (16, 3, 2, 4));
+        let task = plan.task.boolean(1).unwrap();
+        assert_eq!((task.d(), task.relevant().len(), plan.seeds.len(), plan.students.len()), (16, 3, 2, 4));
         assert!(super::plan(&grid, 2, 3).unwrap_err().to_string().contains("k = 3"));
     }
 

@@ -1,173 +1,38 @@
-//! Tasks on uniform inputs x in {-1,+1}^d: sparse parity and its hierarchical generalisation.
+//! Labelled sign vectors: uniform inputs x in {-1,+1}^d, bit-packed, with a label that is a function of them.
 
-use crate::rng::{self, Purpose, Stream};
+use crate::rng::{self, Stream};
+use std::fmt::Debug;
 
-/// Why a Boolean task cannot be built.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum TaskError {
-    /// d is 0 or above the limit.
-    #[error("d = {0} is out of range: the input dimension must be between 1 and 65536")]
-    Dimension(usize),
-    /// k is 0 or does not fit.
-    #[error("k = {k} is out of range: with d = {d} and {nodes} parities of k coordinates each, k must be between 1 and {max}", max = d / nodes)]
-    Sparsity {
-        /// Asked sparsity.
-        k: usize,
-        /// Input dimension.
-        d: usize,
-        /// Number of disjoint parities.
-        nodes: usize,
-    },
-    /// A support coordinate is not below d.
-    #[error("support coordinate {coordinate} is out of range: coordinates count from 0 and d = {d}")]
-    Coordinate {
-        /// The offending coordinate.
-        coordinate: usize,
-        /// Input dimension.
-        d: usize,
-    },
-    /// A coordinate occurs twice.
-    #[error("support coordinate {0} occurs twice")]
-    Repeated(usize),
-    /// Number of classes is not a power of two.
-    #[error("classes = {0} is not possible for a hierarchy: use a power of two from 2 to 256")]
-    Classes(usize),
-    /// The list of coordinates has the wrong length.
-    #[error("the support lists {found} coordinates, but {expected} are needed")]
-    SupportLength {
-        /// Listed.
-        found: usize,
-        /// Needed: k for a parity, k x (classes - 1) for a hierarchy.
-        expected: usize,
-    },
-}
-
-/// Parities over disjoint supports on the internal nodes of a binary tree of depth L; 2^L labels.
-///
-/// Node n (heap order, root 0) has the support `supports[n]`. A leaf scores the sum over its path of +(node parity)
-/// where the path goes left and -(node parity) where it goes right; the label is the leaf with the largest score,
-/// which is the leaf reached by going left exactly where the node's product is +1. With L = 1 this is sparse parity with
-/// label 0 when the product is +1 (PAPER: hierarchical parity, appendix).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BooleanTask {
-    d: usize,
-    supports: Vec<Vec<usize>>,
-    /// `masks[n]` has the bits of `supports[n]` set, `words()` words each.
-    masks: Vec<Vec<u32>>,
-}
-
-/// Where the coordinates of the support come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Support {
-    /// Coordinates 0, 1, .., k-1 (node n of a hierarchy: nk .. (n+1)k-1).
-    First,
-    /// Drawn without replacement from the seed.
-    Random {
-        /// Seed of the draw.
-        seed: u64,
-    },
-    /// Given: k coordinates for each node in turn.
-    Given(Vec<usize>),
-}
-
-impl BooleanTask {
-    /// The (d, k)-sparse parity (PAPER 3.1).
-    ///
-    /// # Errors
-    /// If d or k is out of range or the given support does not fit.
-    pub fn parity(d: usize, k: usize, support: &Support) -> Result<Self, TaskError> {
-        Self::hierarchy(d, k, 2, support)
-    }
-
-    /// The hierarchical parity with `classes` = 2^L labels, one k-sparse parity per internal node.
-    ///
-    /// # Errors
-    /// If d, k or `classes` is out of range or the given support does not fit.
-    pub fn hierarchy(d: usize, k: usize, classes: usize, support: &Support) -> Result<Self, TaskError> {
-        if d == 0 || d > 65_536 {
-            return Err(TaskError::Dimension(d));
-        }
-        if !(2..=256).contains(&classes) || !classes.is_power_of_two() {
-            return Err(TaskError::Classes(classes));
-        }
-        let nodes = classes - 1;
-        if k == 0 || k.checked_mul(nodes).is_none_or(|need| need > d) {
-            return Err(TaskError::Sparsity { k, d, nodes });
-        }
-        let coordinates = match support {
-            Support::First => (0..k * nodes).collect(),
-            Support::Random { seed } => {
-                let mut drawn = rng::distinct(*seed, Stream::new(Purpose::Support, 0), 0, k * nodes, d);
-                drawn.chunks_mut(k).for_each(<[usize]>::sort_unstable);
-                drawn
-            }
-            Support::Given(list) => {
-                if list.len() != k * nodes {
-                    return Err(TaskError::SupportLength { found: list.len(), expected: k * nodes });
-                }
-                list.clone()
-            }
-        };
-        let mut seen = vec![false; d];
-        for &coordinate in &coordinates {
-            if coordinate >= d {
-                return Err(TaskError::Coordinate { coordinate, d });
-            }
-            if std::mem::replace(&mut seen[coordinate], true) {
-                return Err(TaskError::Repeated(coordinate));
-            }
-        }
-        let supports: Vec<Vec<usize>> = coordinates.chunks(k).map(<[usize]>::to_vec).collect();
-        let masks = supports.iter().map(|s| mask(s, d)).collect();
-        Ok(Self { d, supports, masks })
-    }
-
+/// A labelling of sign vectors x in {-1,+1}^d, which are drawn uniformly.
+pub trait BooleanTask: Debug + Send + Sync {
     /// Input dimension.
-    #[inline]
-    pub fn d(&self) -> usize {
-        self.d
-    }
-
-    /// Coordinates per parity.
-    #[inline]
-    pub fn k(&self) -> usize {
-        self.supports[0].len()
-    }
+    fn d(&self) -> usize;
 
     /// Number of labels.
-    #[inline]
-    pub fn classes(&self) -> usize {
-        self.supports.len() + 1
-    }
+    fn classes(&self) -> usize;
 
-    /// Supports of the internal nodes in heap order; one entry for a parity.
-    #[inline]
-    pub fn supports(&self) -> &[Vec<usize>] {
-        &self.supports
+    /// The label of one sample given its packed bits, `words(d)` words.
+    fn label(&self, bits: &[u32]) -> u8;
+
+    /// What the label depends on: groups of coordinates whose subsets are "in support" for monomials. They may overlap.
+    fn nodes(&self) -> Vec<Vec<usize>>;
+
+    /// Accuracy of guessing: the frequency of the commonest label.
+    fn chance(&self) -> f64 {
+        1.0 / self.classes() as f64
     }
 
     /// All coordinates the label depends on, ascending.
-    pub fn support_union(&self) -> Vec<usize> {
-        let mut all: Vec<usize> = self.supports.concat();
+    fn relevant(&self) -> Vec<usize> {
+        let mut all = self.nodes().concat();
         all.sort_unstable();
+        all.dedup();
         all
     }
 
-    /// The label of one sample given its packed bits.
-    #[inline]
-    pub fn label(&self, bits: &[u32]) -> u8 {
-        let nodes = self.masks.len();
-        let mut node = 0;
-        while node < nodes {
-            let odd = parity_of(bits, &self.masks[node]);
-            node = 2 * node + 1 + usize::from(odd);
-        }
-        (node - nodes) as u8
-    }
-
     /// `count` samples of `stream`, the first with index `first`, with their labels.
-    pub fn samples(&self, seed: u64, stream: Stream, first: u64, count: usize) -> Samples {
-        let mut samples = Samples::random(self.d, seed, stream, first, count);
+    fn samples(&self, seed: u64, stream: Stream, first: u64, count: usize) -> Samples {
+        let mut samples = Samples::random(self.d(), seed, stream, first, count);
         samples.labels = (0..count).map(|i| self.label(samples.row(i))).collect();
         samples
     }
@@ -286,76 +151,5 @@ impl Samples {
             out.extend((0..self.d).map(|j| if row[j / 32] >> (j % 32) & 1 == 1 { -1.0 } else { 1.0 }));
         }
         out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The definition: argmax over leaves of the sum of signed node parities along the path.
-    fn label_by_scores(task: &BooleanTask, x: &[f32]) -> u8 {
-        let classes = task.classes();
-        let depth = classes.trailing_zeros();
-        let product = |node: usize| task.supports()[node].iter().map(|&j| x[j]).product::<f32>();
-        let scores: Vec<f32> = (0..classes)
-            .map(|leaf| {
-                let mut node = 0;
-                let mut score = 0.0;
-                for level in (0..depth).rev() {
-                    let right = leaf >> level & 1;
-                    score += if right == 0 { product(node) } else { -product(node) };
-                    node = 2 * node + 1 + right;
-                }
-                score
-            })
-            .collect();
-        let best = scores.iter().copied().fold(f32::MIN, f32::max);
-        scores.iter().position(|&s| s == best).unwrap() as u8
-    }
-
-    #[test]
-    fn labels_follow_the_definition() {
-        for (d, k, classes) in [(7, 3, 2), (33, 5, 2), (40, 3, 8), (100, 5, 8), (130, 2, 16)] {
-            let task = BooleanTask::hierarchy(d, k, classes, &Support::Random { seed: 9 }).unwrap();
-            let samples = task.samples(3, Stream::new(Purpose::Data, 0), 1000, 200);
-            let signs = samples.to_signs();
-            for i in 0..200 {
-                let expected = label_by_scores(&task, &signs[i * d..(i + 1) * d]);
-                assert_eq!(samples.labels[i], expected, "d {d} k {k} classes {classes} sample {i}");
-            }
-        }
-    }
-
-    #[test]
-    fn parity_label_is_zero_when_the_product_is_plus_one() {
-        let task = BooleanTask::parity(5, 2, &Support::Given(vec![1, 4])).unwrap();
-        assert_eq!(task.label(&[0b00000]), 0);
-        assert_eq!(task.label(&[0b10010]), 0);
-        assert_eq!(task.label(&[0b00010]), 1);
-        assert_eq!(task.label(&[0b01101]), 0);
-    }
-
-    #[test]
-    fn samples_do_not_depend_on_how_they_are_cut() {
-        let task = BooleanTask::parity(100, 6, &Support::First).unwrap();
-        let stream = Stream::new(Purpose::Data, 4);
-        let whole = task.samples(7, stream, (1 << 32) - 20, 50);
-        let part = task.samples(7, stream, (1 << 32) - 20 + 13, 30);
-        assert_eq!(whole.slice(13..43), part);
-        assert!(whole.bits().iter().skip(3).step_by(4).all(|w| *w < 16));
-    }
-
-    #[test]
-    fn impossible_tasks_are_refused() {
-        let first = Support::First;
-        assert_eq!(BooleanTask::parity(0, 1, &first), Err(TaskError::Dimension(0)));
-        assert!(matches!(BooleanTask::parity(5, 6, &first), Err(TaskError::Sparsity { .. })));
-        assert!(matches!(BooleanTask::hierarchy(20, 3, 8, &first), Err(TaskError::Sparsity { .. })));
-        assert_eq!(BooleanTask::hierarchy(20, 3, 6, &first), Err(TaskError::Classes(6)));
-        let given = |list: &[usize]| BooleanTask::parity(5, 2, &Support::Given(list.to_vec()));
-        assert_eq!(given(&[1, 5]), Err(TaskError::Coordinate { coordinate: 5, d: 5 }));
-        assert_eq!(given(&[1, 1]), Err(TaskError::Repeated(1)));
-        assert_eq!(given(&[1]), Err(TaskError::SupportLength { found: 1, expected: 2 }));
     }
 }

@@ -1,8 +1,9 @@
 //! Tasks whose samples are token sequences.
 
-use super::BooleanTask;
+use super::boolean::{BooleanTask, Samples};
 use super::pcfg::{Autoregressive, MaskedPrediction, PredictionBatch, PredictionError};
 use crate::rng::Stream;
+use std::sync::Arc;
 
 /// A task whose samples are token sequences with positions where something is predicted.
 pub trait SequenceTask: Send + Sync {
@@ -40,19 +41,19 @@ impl SequenceTask for Autoregressive {
     }
 }
 
-/// A parity of two labels as a sequence: coordinate x_t is token (1 - x_t) / 2 at position t, and the label is predicted at
+/// A task of two labels as a sequence: coordinate x_t is token (1 - x_t) / 2 at position t, and the label is predicted at
 /// the last position.
 #[derive(Debug, Clone)]
-pub struct ParityTokens {
-    /// The parity.
-    pub task: BooleanTask,
+pub struct SignTokens {
+    /// The task.
+    pub task: Arc<dyn BooleanTask>,
     /// Seed of the samples.
     pub seed: u64,
     /// Their stream: the same samples as an MLP gets.
     pub stream: Stream,
 }
 
-impl SequenceTask for ParityTokens {
+impl SequenceTask for SignTokens {
     fn batch(
         &self,
         first: u64,
@@ -80,7 +81,7 @@ impl SequenceTask for ParityTokens {
 }
 
 /// Samples as tokens (1 - x) / 2, `[n, d]` row-major.
-pub fn tokens(samples: &super::Samples) -> Vec<u32> {
+pub fn tokens(samples: &Samples) -> Vec<u32> {
     let d = samples.d();
     let mut tokens = Vec::with_capacity(samples.len() * d);
     for i in 0..samples.len() {
@@ -95,12 +96,12 @@ pub fn tokens(samples: &super::Samples) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::rng::Purpose;
-    use crate::task::boolean::Support;
+    use crate::task::{HierarchicalParity, Support};
 
     #[test]
     fn a_parity_reads_the_number_of_minus_ones_in_its_support() {
-        let task = BooleanTask::parity(37, 3, &Support::Given(vec![0, 31, 36])).unwrap();
-        let tokens = ParityTokens { task, seed: 5, stream: Stream::new(Purpose::Data, 1) };
+        let task = Arc::new(HierarchicalParity::parity(37, 3, &Support::Given(vec![0, 31, 36])).unwrap());
+        let tokens = SignTokens { task, seed: 5, stream: Stream::new(Purpose::Data, 1) };
         let batch = tokens.batch(3, 20, 37).unwrap();
         for b in 0..20 {
             let row = &batch.tokens[b * 37..][..37];

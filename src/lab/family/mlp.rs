@@ -8,11 +8,11 @@ use crate::run::error::RunFolderError;
 use crate::run::failure::RunError;
 use crate::run::gather::RunRecord;
 use crate::run::group::Group;
-use crate::run::task::Task;
 use crate::train::mlp_gpu::{GpuMlps, Start};
 use crate::train::signs::{Sign, Signs};
 use curricle_core::keys::KeyError;
 use curricle_core::model::{LogitModel, Loss, MlpInit, MlpParams, MlpShape};
+use curricle_core::task::Task;
 use curricle_cpu::{CpuOptions, Mlp};
 use curricle_files as files;
 use serde::{Deserialize, Serialize};
@@ -94,7 +94,12 @@ impl Family for Mlps {
         &[KIND]
     }
 
-    fn resolve(&self, _: &str, arm: &ArmModel<'_>, task: &Task) -> Result<Arc<dyn Architecture>, KeyError> {
+    fn resolve(
+        &self,
+        _: &str,
+        arm: &ArmModel<'_>,
+        task: &dyn Task,
+    ) -> Result<Arc<dyn Architecture>, KeyError> {
         let Keys { hidden } = arm.section.read()?;
         let section = &arm.section;
         section.require(
@@ -102,7 +107,7 @@ impl Family for Mlps {
             "hidden",
             "one or more widths from 1 to 10000000 are needed",
         )?;
-        let Some(boolean) = task.boolean() else {
+        let Some(boolean) = task.boolean(0) else {
             return Err(section.fail("hidden", "an MLP does not read sentences: give a model"));
         };
         arm.require(
@@ -115,7 +120,7 @@ impl Family for Mlps {
             "accumulate",
             "only a transformer's steps are cut into micro-batches",
         )?;
-        let classes = boolean.classes;
+        let classes = boolean.classes();
         let loss = arm.loss.unwrap_or_default();
         arm.require(
             loss == Loss::CrossEntropy || classes == 2,
@@ -128,7 +133,7 @@ impl Family for Mlps {
             "init",
             "the symmetric initialisation needs one hidden layer of even width and 2 classes",
         )?;
-        let shape = MlpShape { d: boolean.d, hidden, classes };
+        let shape = MlpShape { d: boolean.d(), hidden, classes };
         Ok(Arc::new(MlpTraining { shape, init, weight_decay: arm.weight_decay, loss }))
     }
 

@@ -16,9 +16,9 @@ use crate::model::OpenError;
 use crate::run::failure::RunError;
 use crate::run::gather::RunRecord;
 use crate::run::group::Group;
-use crate::run::task::Task;
 use curricle_core::keys::{KeyError, Section};
 use curricle_core::model::{LogitModel, Loss, MlpInit};
+use curricle_core::task::Task;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,8 +32,12 @@ pub trait Family: Debug + Send + Sync {
     ///
     /// # Errors
     /// The key, what is wrong there and what is allowed.
-    fn resolve(&self, kind: &str, arm: &ArmModel<'_>, task: &Task)
-    -> Result<Arc<dyn Architecture>, KeyError>;
+    fn resolve(
+        &self,
+        kind: &str,
+        arm: &ArmModel<'_>,
+        task: &dyn Task,
+    ) -> Result<Arc<dyn Architecture>, KeyError>;
 
     /// Whether the checkpoint at `path` is one of this family.
     fn recognises(&self, path: &Path) -> bool;

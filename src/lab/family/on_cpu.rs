@@ -12,11 +12,11 @@ use crate::run::error::RunFolderError;
 use crate::run::failure::RunError;
 use crate::run::gather::RunRecord;
 use crate::run::group::Group;
-use crate::run::task::Task;
 use crate::train::member::TrainError;
 use crate::train::signs::{Sign, Signs};
 use curricle_core::keys::KeyError;
 use curricle_core::model::{LogitModel, Loss, SignModel};
+use curricle_core::task::Task;
 use curricle_files::{CheckpointError, Tensors};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -150,12 +150,17 @@ impl<F: SignFamily + Clone> Family for OnCpu<F> {
         &[F::KIND]
     }
 
-    fn resolve(&self, _: &str, arm: &ArmModel<'_>, task: &Task) -> Result<Arc<dyn Architecture>, KeyError> {
+    fn resolve(
+        &self,
+        _: &str,
+        arm: &ArmModel<'_>,
+        task: &dyn Task,
+    ) -> Result<Arc<dyn Architecture>, KeyError> {
         let keys: F::Keys = arm.section.read()?;
-        let Some(boolean) = task.boolean() else {
+        let Some(boolean) = task.boolean(0) else {
             return Err(arm.fail("model", format!("a model of kind {} reads sign vectors", F::KIND)));
         };
-        let (d, classes) = (boolean.d, boolean.classes);
+        let (d, classes) = (boolean.d(), boolean.classes());
         self.0.check(&keys, d, classes).map_err(|(field, detail)| arm.section.fail(field, detail))?;
         for (given, field) in [
             (arm.init.is_some(), "init"),

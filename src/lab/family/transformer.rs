@@ -7,16 +7,16 @@ use crate::run::error::RunFolderError;
 use crate::run::failure::RunError;
 use crate::run::gather::RunRecord;
 use crate::run::group::{Group, Opened};
-use crate::run::task::Task;
 use crate::train::member::TrainError;
 use crate::train::sequences::{SequenceLane, Sequences, Start};
 use crate::transformer::Transformer;
 use curricle_core::keys::KeyError;
-use curricle_core::model::transformer::Family as Kind;
+use curricle_core::model::transformer::{Dropout, Family as Kind};
 use curricle_core::model::{LogitModel, Loss, TransformerConfig, TransformerParams, TransformerState};
 use curricle_core::optim::AdamSettings;
 use curricle_core::rng;
 use curricle_core::task::pcfg::PredictionBatch;
+use curricle_core::task::{Task, TokenNeeds};
 use curricle_files as files;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -32,6 +32,9 @@ const KINDS: [(&str, Kind); 2] = [("gpt2", Kind::Gpt2), ("bert", Kind::Bert)];
 
 /// `kind` of `[training.model]` in a run's `spec.toml`.
 const RESOLVED: &str = "transformer";
+
+/// Positions a transformer may have at most.
+const MOST_POSITIONS: usize = 1 << 20;
 
 /// A transformer as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -179,6 +182,43 @@ impl Architecture for TransformerTraining {
     }
 }
 
+/// The transformer that a spec describes, with the vocabulary and positions that a task needs.
+///
+/// # Errors
+/// If the architecture cannot do this task: it is of the wrong family, too large, or has fewer positions than the longest
+/// sample.
+fn config(needs: &TokenNeeds, spec: &ModelSpec) -> Result<TransformerConfig, String> {
+    let ModelSpec { kind, keys } = spec;
+    if let Some(fits) = needs.family.filter(|fits| fits != kind) {
+        let kind = if fits == Kind::Bert { "bert" } else { "gpt2" };
+        return Err(format!("the objective of this task needs kind = \"{kind}\""));
+    }
+    let hidden = keys.heads.checked_mul(keys.head_dim).filter(|h| (1..=1 << 16).contains(h));
+    let hidden = hidden.ok_or("heads x head_dim must be from 1 to 65536")?;
+    let positions = keys.positions.unwrap_or(needs.positions);
+    if needs.longest.is_some_and(|longest| longest > positions) {
+        return Err(format!("the transformer has {positions} positions, {}", needs.reason));
+    }
+    if positions > MOST_POSITIONS {
+        return Err(format!("{positions} positions are needed; at most {MOST_POSITIONS} are supported"));
+    }
+    if keys.layers > 1000 || keys.inner.is_some_and(|inner| inner > 1 << 20) {
+        return Err("at most 1000 layers and an inner width of at most 1048576 are supported".to_owned());
+    }
+    let of = match kind {
+        Kind::Gpt2 => TransformerConfig::gpt2,
+        Kind::Bert => TransformerConfig::bert,
+    };
+    let base = of(needs.vocab, positions, hidden, keys.layers, keys.heads);
+    Ok(TransformerConfig {
+        inner: keys.inner.unwrap_or(4 * hidden),
+        dropout: Dropout::all(keys.dropout),
+        init_std: keys.init_std,
+        tied: keys.tied.unwrap_or(*kind == Kind::Bert || needs.tied_gpt2),
+        ..base
+    })
+}
+
 impl Family for Transformers {
     fn kinds(&self) -> &[&'static str] {
         const NAMES: [&str; 2] = [KINDS[0].0, KINDS[1].0];
@@ -189,7 +229,7 @@ impl Family for Transformers {
         &self,
         kind: &str,
         arm: &ArmModel<'_>,
-        task: &Task,
+        task: &dyn Task,
     ) -> Result<Arc<dyn Architecture>, KeyError> {
         let keys = arm.section.read()?;
         let kind = KINDS.iter().find(|(name, _)| *name == kind).map_or(Kind::Gpt2, |(_, kind)| *kind);
@@ -200,7 +240,8 @@ impl Family for Transformers {
             "a transformer minimises the cross-entropy",
         )?;
         let config = task
-            .transformer(&ModelSpec { kind, keys })
+            .tokens()
+            .and_then(|needs| config(&needs, &ModelSpec { kind, keys }))
             .and_then(|config| config.check().map(|()| config).map_err(|e| e.to_string()))
             .map_err(|detail| arm.fail("model", detail))?;
         let weight_decay = arm.weight_decay as f32;
@@ -306,4 +347,45 @@ fn tell_memory(group: &Group<'_>, lanes: &[SequenceLane]) -> Result<(), RunError
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::task::of_spec;
+    use curricle_core::task::builtin;
+
+    fn task(text: &str) -> Arc<dyn Task> {
+        of_spec(&format!("[task]\n{text}"), &builtin(), 1).unwrap()
+    }
+
+    fn positions(task: &Arc<dyn Task>, model: &str) -> Result<usize, String> {
+        let mut keys: toml::Table = toml::from_str(model).unwrap();
+        let kind = keys.remove("kind").unwrap().try_into().unwrap();
+        let spec = ModelSpec { kind, keys: keys.try_into().unwrap() };
+        config(&task.tokens()?, &spec).map(|c| c.positions)
+    }
+
+    #[test]
+    fn transformers_have_a_position_for_every_token() {
+        let parity = task("kind = \"parity\"\nd = 10\nk = 2");
+        let gpt2 = |more: &str| format!("kind = \"gpt2\"\nlayers = 1\nheads = 1\n{more}");
+        assert_eq!(positions(&parity, &gpt2("")), Ok(10));
+        assert_eq!(positions(&parity, &gpt2("positions = 12")), Ok(12));
+        let error = positions(&parity, &gpt2("positions = 9")).unwrap_err();
+        assert!(error.contains("the transformer has 9 positions, the parity 10 inputs"), "{error}");
+
+        // Sentences of cfg3b from 15 have up to 27 tokens; masked ones start with BOS.
+        let sentences = "kind = \"pcfg\"\ngrammar = \"cfg3b\"\nstart = \"15\"";
+        let next = task(&format!("{sentences}\nobjective = \"autoregressive\""));
+        assert_eq!(positions(&next, &gpt2("")), Ok(1024));
+        assert_eq!(positions(&next, &gpt2("positions = 27")), Ok(27));
+        assert!(positions(&next, &gpt2("positions = 26")).is_err());
+        let masked = task(&format!("{sentences}\nobjective = \"masked\""));
+        let bert = |p: usize| format!("kind = \"bert\"\nlayers = 1\nheads = 1\npositions = {p}");
+        assert_eq!(positions(&masked, &bert(28)), Ok(28));
+        let error = positions(&masked, &bert(27)).unwrap_err();
+        assert!(error.contains("longest sentence with BOS 28"), "{error}");
+        assert!(positions(&masked, &bert(1 << 30)).is_err());
+    }
 }

@@ -3,14 +3,15 @@
 
 use super::folder::{NGRAMS, NONTERMINALS, OPTIMUM, RunFolderError, open_read_only, write_json};
 use super::spec::{NgramSpec, NonterminalSpec};
-use super::task::PcfgSettings;
 use crate::device::Device;
 use crate::train::member::Metric;
 use crate::transformer::{EngineError, Transformer};
 use curricle_core::model::TransformerState;
 use curricle_core::rng::{Purpose, Stream};
+use curricle_core::task::Task;
 use curricle_core::task::pcfg::bayes::Bayes;
-use curricle_core::task::pcfg::{MaskedPrediction, Role, Sampler};
+use curricle_core::task::pcfg::bayes::Tally;
+use curricle_core::task::pcfg::{PcfgTask, Sampler};
 use curricle_cpu::SingleThreaded;
 use curricle_files as files;
 use curricle_probe::SequenceProbeError;
@@ -18,6 +19,7 @@ use curricle_probe::ngram::{self, MaskedModel, NgramSummary, Positions};
 use curricle_probe::nonterminal::ridge::ridge;
 use curricle_probe::nonterminal::{Examples, LevelAccuracy, SENTENCES};
 use curricle_probe::phases::{LossPoint, Phases, phases};
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -75,7 +77,7 @@ pub struct NgramCheckpoint {
     pub ngrams: Vec<NgramSummary>,
 }
 
-/// The most a predictor can reach on the held-out sentences.
+/// The most a predictor can reach on the held-out samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Optimum {
     /// Seed.
@@ -125,7 +127,7 @@ fn open(path: &Path, device: &Device, threads: usize) -> Result<Transformer, Gra
 pub fn ngrams(
     folder: &Path,
     spec: &NgramSpec,
-    task: &PcfgSettings,
+    task: &PcfgTask,
     seed: u64,
     (device, threads): (&Device, usize),
     cancel: &AtomicBool,
@@ -171,27 +173,27 @@ pub fn ngrams(
     Ok(Some(timeline))
 }
 
-/// The optimum of masked prediction on the first `sentences` held-out sentences.
+/// The most a predictor can reach on the first `samples` held-out samples, where the task knows it.
 ///
 /// # Errors
 /// If the result cannot be kept.
 pub fn optimum(
     folder: &Path,
-    task: &PcfgSettings,
+    task: &dyn Task,
     seed: u64,
-    sentences: usize,
-) -> Result<Optimum, GrammarError> {
+    samples: usize,
+) -> Result<Option<Optimum>, GrammarError> {
     let file = folder.join(OPTIMUM);
     if let Some(found) = kept::<Optimum>(&file) {
-        return Ok(found);
+        return Ok(Some(found));
     }
-    let held_out = MaskedPrediction::new(&task.grammar, seed, Role::Evaluation);
-    let found =
-        curricle_probe::optimum::optimum(&Bayes::complete(&task.grammar), &held_out, 0, sentences as u64)
-            .with_own;
+    let Some(limit) = task.limit(seed) else { return Ok(None) };
+    // Joined in order: the sum must not depend on how the work was divided.
+    let each: Vec<Option<Tally>> = (0..samples as u64).into_par_iter().map(|n| limit.score(n)).collect();
+    let found = each.into_iter().flatten().fold(Tally::default(), Tally::join).quality();
     let optimum = Optimum { seed, accuracy: found.accuracy, loss: found.cross_entropy };
     write_json(&file, &optimum)?;
-    Ok(optimum)
+    Ok(Some(optimum))
 }
 
 /// What a ridge probe finds in the last layer of a run's last checkpoint.
@@ -202,7 +204,7 @@ pub fn nonterminals(
     folder: &Path,
     (run, seed): (&str, u64),
     spec: &NonterminalSpec,
-    task: &PcfgSettings,
+    task: &PcfgTask,
     device: &Device,
     threads: usize,
 ) -> Result<ProbedRun, GrammarError> {

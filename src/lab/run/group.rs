@@ -5,13 +5,13 @@ use super::folder::{RunFolder, RunView, open_read_only};
 use super::gather::{RunRecord, Status};
 use super::options::{Existing, Options};
 use super::recorder::FolderRecorder;
-use super::task::Task;
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::train::group::{Control, Engine, Lane, train};
 use crate::train::member::{Member, Metric, State, Supervision, TrainError};
 use crate::train::sequences::SequenceLane;
 use crate::train::settings::Training;
 use curricle_core::rng::{self, Purpose, Stream};
+use curricle_core::task::Task;
 use curricle_core::task::pcfg::Role;
 use curricle_files::Kept;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ pub struct Group<'a> {
     /// Device, folders, observer, cancellation.
     pub options: &'a Options<'a>,
     /// The task.
-    pub task: &'a Task,
+    pub task: &'a dyn Task,
     /// Held-out samples.
     pub evaluation_samples: usize,
     /// Threads in all.
@@ -230,8 +230,7 @@ impl Group<'_> {
     /// If the task has no such samples: the family's `resolve` refuses it.
     pub fn sign_lanes(&self) -> Vec<Lane> {
         let lane = |lane: &SeedLane| {
-            let settings = self.task.boolean().expect("the plan was checked: this is a parity");
-            let task = settings.build(lane.seed).expect("the plan was checked");
+            let task = self.task.boolean(lane.seed).expect("the plan was checked: sign vectors are labelled");
             let held_out = Stream::new(Purpose::Evaluation, 0);
             let evaluation = task.samples(lane.seed, held_out, 0, self.evaluation_samples);
             let stream = Stream::new(Purpose::Data, self.part.number());
@@ -251,7 +250,11 @@ impl Group<'_> {
         };
         let mut lanes = Vec::new();
         for SeedLane { seed, teacher } in &self.lanes {
-            let held_out = self.task.sequences(*seed, Role::Evaluation);
+            let sequences = |role| {
+                let task = self.task.sequences(*seed, role);
+                task.expect("the plan was checked: transformers learn this task")
+            };
+            let held_out = sequences(Role::Evaluation);
             let count = self.evaluation_samples;
             let evaluation = (0..count)
                 .step_by(EVALUATION_BATCH)
@@ -262,7 +265,7 @@ impl Group<'_> {
                 let text = "no position of the held-out sentences is selected for prediction: raise evaluation.samples";
                 return Err(self.failed(TrainError::Model(text.into())));
             }
-            let (task, teacher) = (self.task.sequences(*seed, role), teacher.clone());
+            let (task, teacher) = (sequences(role), teacher.clone());
             lanes.push(SequenceLane { task, positions, vocab, evaluation, teacher });
         }
         Ok(lanes)

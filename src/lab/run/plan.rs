@@ -2,15 +2,17 @@
 
 use super::spec::{
     ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, Duration, EvaluationSpec, NgramSpec, NonterminalSpec,
-    Objective, ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, TeacherSpec,
+    ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, TeacherSpec,
 };
 use super::sweep::repeats;
-use super::task::Task;
+use super::task;
 use crate::family::{Architecture, ArmModel};
 use crate::registry::Registry;
 use crate::train::settings::Training;
 use curricle_core::distill::target::LabelMix;
 use curricle_core::keys::{KeyError, Section};
+use curricle_core::task::Task;
+use curricle_core::task::pcfg::{Objective, PcfgTask};
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,7 +41,7 @@ pub struct Plan {
     /// Seeds, distinct.
     pub seeds: Vec<u64>,
     /// The task.
-    pub task: Task,
+    pub task: Arc<dyn Task>,
     /// Evaluation.
     pub evaluation: EvaluationSpec,
     /// The teacher.
@@ -126,11 +128,7 @@ impl Plan {
         check.require(!spec.seeds.is_empty(), "seeds", "give at least one seed")?;
         let distinct: std::collections::HashSet<_> = spec.seeds.iter().collect();
         check.require(distinct.len() == spec.seeds.len(), "seeds", "a seed occurs twice")?;
-        let task = Task::resolve(&spec.task, spec.seeds[0]).map_err(|(key, detail)| SpecError::Value {
-            path: path.to_owned(),
-            key: key.to_owned(),
-            detail,
-        })?;
+        let task = task::of_spec(&spec.text, &registry.tasks, spec.seeds[0]).map_err(|e| check.of(e))?;
         let evaluation = &spec.evaluation;
         check.require(
             (1..=10_000_000).contains(&evaluation.samples),
@@ -146,7 +144,7 @@ impl Plan {
         let teacher = match &spec.teacher {
             Some(arm) => {
                 check.require(arm.distill.is_none(), "teacher.distill", "the teacher learns from labels")?;
-                Some(training(&check, TEACHER, TEACHER, arm, &ArmSpec::default(), &spec, &task)?)
+                Some(training(&check, TEACHER, TEACHER, arm, &ArmSpec::default(), &spec, &*task)?)
             }
             None => None,
         };
@@ -171,10 +169,12 @@ impl Plan {
                     for (at, spec) in &repeats {
                         let check = Checker { text: &spec.text, ..check };
                         let run = format!("{name}+{}-{at}", sweep.name());
-                        found.push(student(&check, (name, run, Some(*at)), spec, &task, teacher.as_ref())?);
+                        found.push(student(&check, (name, run, Some(*at)), spec, &*task, teacher.as_ref())?);
                     }
                 }
-                _ => found.push(student(&check, (name, name.clone(), None), &spec, &task, teacher.as_ref())?),
+                _ => {
+                    found.push(student(&check, (name, name.clone(), None), &spec, &*task, teacher.as_ref())?)
+                }
             }
             students.extend(tuned(&check, found, &spec)?);
         }
@@ -184,8 +184,8 @@ impl Plan {
             "the spec trains nothing: give a [teacher] or [arms.NAME]",
         )?;
         if let Some(correlations) = &spec.correlations {
-            let Some(all) = task.boolean().map(|b| b.k * (b.classes - 1)) else {
-                return check.fail("correlations", "monomials exist for parity and hierarchy");
+            let Some(all) = task.boolean(spec.seeds[0]).map(|b| b.relevant().len()) else {
+                return check.fail("correlations", "monomials exist where sign vectors are labelled");
             };
             check.require(teacher.is_some(), "correlations", "there is no [teacher] to measure")?;
             check.require(
@@ -202,7 +202,7 @@ impl Plan {
         if let Some(ngrams) = &spec.ngrams {
             check.require(teacher.is_some(), "ngrams", "there is no [teacher] to measure")?;
             check.require(
-                task.pcfg().is_some_and(|p| p.objective == Objective::Masked),
+                PcfgTask::of(&*task).is_some_and(|p| p.objective == Objective::Masked),
                 "ngrams",
                 "n-gram robustness is measured where tokens are masked: a pcfg with objective = \"masked\"",
             )?;
@@ -225,7 +225,7 @@ impl Plan {
             )?;
         }
         if let Some(probe) = &spec.nonterminals {
-            check.require(task.pcfg().is_some(), "nonterminals", "only a pcfg has non-terminals")?;
+            check.require(PcfgTask::of(&*task).is_some(), "nonterminals", "only a pcfg has non-terminals")?;
             for (key, sentences) in [("nonterminals.train", probe.train), ("nonterminals.test", probe.test)] {
                 check.require(
                     (1..=SENTENCES).contains(&sentences),
@@ -267,7 +267,7 @@ impl Plan {
         })
     }
 
-    /// 1 / number of classes.
+    /// Accuracy of guessing.
     pub fn chance(&self) -> f64 {
         self.task.chance()
     }
@@ -295,7 +295,7 @@ fn training(
     arm: &ArmSpec,
     defaults: &ArmSpec,
     spec: &SpecFile,
-    task: &Task,
+    task: &dyn Task,
 ) -> Result<Training, SpecError> {
     let at = |field: &str| format!("{key}.{field}");
     let missing = |field: &str, example: &str| -> SpecError {
@@ -390,7 +390,7 @@ fn model(
     arm: &ArmSpec,
     defaults: &ArmSpec,
     weight_decay: f64,
-    task: &Task,
+    task: &dyn Task,
 ) -> Result<(usize, Arc<dyn Architecture>), SpecError> {
     // What an arm says itself comes before what [student] says.
     let own = arm.hidden.is_some() || arm.model.is_some();
@@ -531,7 +531,7 @@ fn student(
     check: &Checker,
     (arm, name, at): (&str, String, Option<f64>),
     spec: &SpecFile,
-    task: &Task,
+    task: &dyn Task,
     teacher: Option<&Training>,
 ) -> Result<Student, SpecError> {
     let key = format!("arms.{arm}");
@@ -764,8 +764,8 @@ mod tests {
     #[test]
     fn impossible_values_are_refused_by_name() {
         for (set, key) in [
-            ("task.k=11", "task"),
-            ("task.support=[1, 10]", "task"),
+            ("task.k=11", "task.k"),
+            ("task.support=[1, 10]", "task.support"),
             ("task.classes=4", "task.classes"),
             ("teacher.learning_rate=-0.1", "teacher.learning_rate"),
             ("teacher.learning_rate=nan", "teacher.learning_rate"),
@@ -804,6 +804,13 @@ mod tests {
                 Err(SpecError::Value { key: found, .. }) => assert_eq!(found, key, "{set}"),
                 other => panic!("{set}: {:?}", other.map(|_| ())),
             }
+        }
+        // Keys of another kind of task are refused with their line.
+        match resolve("", &["task.grammar=cfg3b"]) {
+            Err(SpecError::Parse { detail, .. }) => {
+                assert!(detail.contains("line") && detail.contains("`grammar`"), "{detail}");
+            }
+            other => panic!("{:?}", other.map(|_| ())),
         }
         assert!(matches!(resolve("", &["arms.ce.learning_rat=1"]), Err(SpecError::Override { .. })));
     }

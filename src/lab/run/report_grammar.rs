@@ -6,7 +6,7 @@ use super::grammar::loss_phases;
 use super::plan::{Plan, TEACHER};
 use super::spec::ScheduleSpec;
 use curricle_core::rng::{Purpose, Stream};
-use curricle_core::task::pcfg::Sampler;
+use curricle_core::task::pcfg::{PcfgTask, Sampler};
 use curricle_probe::phases::Phases;
 use curricle_report::data::Section;
 use curricle_report::pcfg::{
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 /// Loss with its phases, n-gram robustness, final accuracy by first checkpoint, probes by level, a sentence with its tree. The
 /// curves of one seed are those of the first.
 pub fn sections(plan: &Plan, results: &Results) -> Vec<Section> {
-    let Some(task) = plan.task.pcfg() else { return vec![] };
+    let Some(task) = PcfgTask::of(&*plan.task) else { return vec![] };
     let mut out = Vec::new();
     let Some(&seed) = plan.seeds.first() else { return out };
     let teacher = results.runs.iter().find(|r| r.is_teacher() && r.seed == seed);

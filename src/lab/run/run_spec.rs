@@ -2,7 +2,6 @@
 
 use super::plan::Plan;
 use super::spec::DistillSpec;
-use super::task::ResolvedTask;
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::train::settings::Training;
 use curricle_core::distill::schedule::Schedule;
@@ -26,7 +25,7 @@ pub struct RunSpec<'a> {
     /// Held-out samples.
     pub evaluation_samples: usize,
     /// The task with its support.
-    pub task: ResolvedTask,
+    pub task: toml::Table,
     /// Settings.
     pub training: &'a Training,
     /// The teacher.

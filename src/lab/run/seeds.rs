@@ -8,15 +8,16 @@ use super::options::Options;
 use super::plan::{Plan, Student, TEACHER};
 use super::resolve::{Catalogue, TeacherRun};
 use super::run_spec::{ResolvedDistill, RunSpec};
-use super::spec::Objective;
 use super::timeline;
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::train::member::Supervision;
 use crate::train::settings::Training;
 use curricle_core::distill::schedule::Schedule;
 use curricle_core::task::BooleanTask;
+use curricle_core::task::pcfg::PcfgTask;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What came of one seed.
@@ -52,8 +53,8 @@ struct Seed {
     goes_on: bool,
 }
 
-/// Held-out sentences the optimum is computed on.
-const OPTIMUM_SENTENCES: usize = 500;
+/// Held-out samples the optimum is computed on.
+const OPTIMUM_SAMPLES: usize = 500;
 
 impl SeedsRun<'_> {
     /// Results in the order of the seeds.
@@ -117,7 +118,7 @@ impl SeedsRun<'_> {
                     let device = &self.options.device;
                     let task = self.boolean(seed.seed);
                     let timeline =
-                        timeline::measure(&folder, spec, &task, seed.seed, device, self.threads).map_err(
+                        timeline::measure(&folder, spec, &*task, seed.seed, device, self.threads).map_err(
                             |cause| RunError::Correlations { seed: seed.seed, cause: Box::new(cause) },
                         )?;
                     seed.results.timeline = Some(TeacherTimeline { seed: seed.seed, timeline });
@@ -210,13 +211,11 @@ impl SeedsRun<'_> {
 
     /// n-gram robustness of a teacher's checkpoints, and the most any model can reach.
     fn measure_grammar(&self, folder: &Path, results: &mut SeedResults, seed: u64) -> Result<(), RunError> {
-        let Some(task) = self.plan.task.pcfg() else { return Ok(()) };
+        let task = &*self.plan.task;
         let failed = |cause| RunError::Grammar { seed, cause: Box::new(cause) };
-        if task.objective == Objective::Masked {
-            let sentences = self.plan.evaluation.samples.min(OPTIMUM_SENTENCES);
-            results.optimum = Some(grammar::optimum(folder, task, seed, sentences).map_err(failed)?);
-        }
-        if let Some(spec) = &self.plan.ngrams {
+        let samples = self.plan.evaluation.samples.min(OPTIMUM_SAMPLES);
+        results.optimum = grammar::optimum(folder, task, seed, samples).map_err(failed)?;
+        if let (Some(spec), Some(task)) = (&self.plan.ngrams, PcfgTask::of(task)) {
             self.options
                 .observer
                 .note(&format!("seed {seed}: n-gram robustness of the teacher's checkpoints"));
@@ -229,7 +228,7 @@ impl SeedsRun<'_> {
 
     /// Probes of every finished run for non-terminals.
     fn probe(&self, seeds: &mut [Seed]) -> Result<(), RunError> {
-        let (Some(spec), Some(task)) = (&self.plan.nonterminals, self.plan.task.pcfg()) else {
+        let (Some(spec), Some(task)) = (&self.plan.nonterminals, PcfgTask::of(&*self.plan.task)) else {
             return Ok(());
         };
         for seed in seeds.iter_mut().filter(|s| s.goes_on) {
@@ -253,10 +252,9 @@ impl SeedsRun<'_> {
         Ok(())
     }
 
-    /// The parity of one seed.
-    fn boolean(&self, seed: u64) -> BooleanTask {
-        let settings = self.plan.task.boolean().expect("the plan was checked: this is a parity");
-        settings.build(seed).expect("the plan was checked")
+    /// The labelled sign vectors of one seed.
+    fn boolean(&self, seed: u64) -> Arc<dyn BooleanTask> {
+        self.plan.task.boolean(seed).expect("the plan was checked: sign vectors are labelled")
     }
 
     /// Trains runs of one family, part and batch size side by side and reads back what they recorded.
@@ -271,7 +269,7 @@ impl SeedsRun<'_> {
         self.plan.registry.families.at(family).train(&Group {
             experiment: &self.plan.experiment,
             options: self.options,
-            task: &self.plan.task,
+            task: &*self.plan.task,
             evaluation_samples: self.plan.evaluation.samples,
             threads: self.threads,
             part,

@@ -49,7 +49,7 @@ pub fn parse(bytes: &[u8]) -> Option<Timeline> {
 pub fn measure(
     folder: &Path,
     spec: &CorrelationSpec,
-    task: &BooleanTask,
+    task: &dyn BooleanTask,
     seed: u64,
     device: &Device,
     threads: usize,
@@ -67,7 +67,7 @@ pub fn measure(
     {
         return Ok(kept.timeline);
     }
-    let support = KnownSupport::of_task(task);
+    let support = KnownSupport::of_task(task)?;
     let monomials = Monomials::select(task.d(), Some(&support), &spec.degrees, spec.random, seed)?;
     let request = Request {
         statistic: Statistic::Probability,

@@ -8,6 +8,7 @@ use super::member::{Finite, Member, Outcome, TrainError, View};
 use crate::distill::teacher::TeacherCheckpoint;
 use curricle_core::rng::Stream;
 use curricle_core::task::{BooleanTask, Samples};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone)]
 pub struct Lane {
     /// The task.
-    pub task: BooleanTask,
+    pub task: Arc<dyn BooleanTask>,
     /// Seed of the samples.
     pub seed: u64,
     /// Stream of the training samples.

@@ -190,8 +190,10 @@ struct GpuChunk {
     samples: GpuSamples,
 }
 
+/// Drawn here and not on the device, which knows no task's label rule.
 fn draw(context: &GpuContext, lane: &Lane, first: u64, count: usize) -> Result<GpuSamples, TrainError> {
-    Ok(GpuSamples::draw(context, lane.task.d(), Some(&lane.task), lane.seed, lane.stream, first, count)?)
+    let samples = lane.task.samples(lane.seed, lane.stream, first, count);
+    Ok(GpuSamples::upload(context, &samples)?)
 }
 
 impl Engine for GpuMlps {

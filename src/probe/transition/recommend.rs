@@ -191,7 +191,7 @@ mod tests {
     fn recommended(points: &[Point]) -> Result<Recommendation, String> {
         let at = |p: &Point| Evaluation { step: p.step, samples: None, accuracy: p.accuracy.unwrap() };
         let series: Vec<Evaluation> = points.iter().map(at).collect();
-        recommend(points, detect(&series, 2, None).as_ref(), 0.5)
+        recommend(points, detect(&series, 0.5, None).as_ref(), 0.5)
     }
 
     #[test]

@@ -109,12 +109,10 @@ pub enum PredictionError {
         /// Highest level.
         most: usize,
     },
-    /// A parity of more inputs than the model has positions.
-    #[error(
-        "the parity has {inputs} inputs, but the model has {positions} positions: one per input is needed"
-    )]
+    /// Sign vectors of more inputs than the model has positions.
+    #[error("the task has {inputs} inputs, but the model has {positions} positions: one per input is needed")]
     TooManyInputs {
-        /// Inputs of the parity.
+        /// Inputs of the task.
         inputs: usize,
         /// Positions there are.
         positions: usize,
@@ -132,6 +130,17 @@ pub enum PredictionError {
         /// Positions there are.
         positions: usize,
     },
+}
+
+impl PredictionError {
+    /// The key of `[task]` that is to blame, where it is one.
+    pub(super) fn key(&self) -> &'static str {
+        match self {
+            Self::NoExamples => "examples",
+            Self::Level { .. } => "level",
+            _ => "grammar",
+        }
+    }
 }
 
 /// A batch of equally long token sequences and where to predict what. Shapes \[sequences, length\] row-major.

@@ -12,6 +12,7 @@
 //! masked    masked prediction
 //! autoregressive  next-token prediction at the ends of spans
 //! bayes     the exact optimum of masked prediction
+//! kind      `[task]` of a spec with `kind = "pcfg"`
 //! window    the optimum for predictors that see only nearby tokens
 //! ```
 
@@ -22,6 +23,7 @@ pub mod chart;
 mod checks;
 mod error;
 pub mod grammar;
+pub mod kind;
 pub mod masked;
 pub mod parse;
 pub mod sample;
@@ -34,6 +36,7 @@ pub use autoregressive::Autoregressive;
 pub use batch::{Examples, PredictionBatch, PredictionError, Role, Tokens};
 pub use error::GrammarError;
 pub use grammar::{Grammar, NAMES, Rule, Symbol};
+pub use kind::{Objective, PcfgTask, load_grammar};
 pub use masked::MaskedPrediction;
 pub use sample::Sampler;
 pub use tree::Tree;
