@@ -10,7 +10,7 @@ use curricle::probe::{
     Statistic, correlations, timeline, timeline_of,
 };
 use curricle::rng::{Purpose, Stream};
-use curricle::task::{HierarchicalParity, Samples, Support};
+use curricle::task::{BooleanTask, HierarchicalParity, Samples, Support};
 use ndarray::{Array1, Array2};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -261,7 +261,7 @@ fn closures_are_models_and_their_faults_are_reported() {
 fn a_timeline_finds_the_transition_and_the_checkpoint() {
     let d = 12;
     let task = HierarchicalParity::parity(d, 3, &Support::Given(vec![1, 5, 8])).unwrap();
-    let support = KnownSupport::of_task(&task);
+    let support = KnownSupport::of_task(&task).unwrap();
     let monomials = Monomials::select(d, Some(&support), &[1, 2], 100, 0).unwrap();
     // A model that errs on a fraction of the inputs, and there reveals x_1 + x_5 + x_8: its degree-1 correlation is
     // largest where it errs most.
