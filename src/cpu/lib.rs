@@ -3,10 +3,12 @@
 
 mod blocked;
 mod plain;
+mod simd;
 mod transformer;
 
-pub use blocked::{BlockedMlp, Floor, Isa, Peaks};
+pub use blocked::{BlockedMlp, Floor, Peaks};
 pub use plain::PlainMlp;
+pub use simd::Isa;
 pub use transformer::{Operations, PlainTransformer, SingleThreaded, Transformer, TransformerOptions};
 
 use curricle_core::math::accuracy;

@@ -3,8 +3,8 @@
 use super::BlockedMlp;
 use super::kernels::Kernels;
 use super::layout::lanes;
-use super::simd::{Isa, LANES};
 use super::train::Plan;
+use crate::simd::{Isa, LANES};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 

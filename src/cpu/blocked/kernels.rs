@@ -8,7 +8,9 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::block::{Block, CHUNK, ENTRIES, GROUP};
-use super::simd::{LANES, Portable, Simd};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512, on_avx2, on_avx512};
+use crate::simd::{Isa, LANES, Lanes, Simd, on_any};
 use curricle_core::task::Samples;
 
 /// Preactivations of a block for one thread's tiles: `[sub-block][tile][sample of the sub-block][16]`. The slot of a sample
@@ -843,70 +845,63 @@ pub struct Kernels {
 pub const ROWS: [usize; 5] = [1, 2, 4, 8, 16];
 
 macro_rules! kernels {
-    ($module:ident, $simd:ty, $look_up:literal, $correct:literal, $pair:literal, $sub:literal, [$($feature:literal),*]) => {
+    ($module:ident, $simd:ty, $look_up:literal, $correct:literal, $pair:literal, $sub:literal, $on:ident) => {
         mod $module {
             use super::*;
 
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn prepare(block: &mut Block, samples: &Samples, first: usize, count: usize, with_gram: bool) {
-                block.prepare(samples, first, count, with_gram);
-                if with_gram {
-                    fill_gram(block, samples.d());
-                }
-            }
-
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn block_pass(pass: &BlockPass) {
-                // SAFETY: the caller keeps the contract of `BlockPass`.
-                unsafe { super::block_pass::<$simd, $pair, $look_up, { $pair * $look_up }>(pass) }
-            }
-
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn step_pass<const R: usize>(pass: &mut StepPass) {
-                // SAFETY: the caller keeps the contract of `StepPass`.
-                unsafe {
-                    if pass.batch <= 1 && pass.previous.len() <= 1 {
-                        super::step_pass::<$simd, R, $correct, $pair, true>(pass);
-                    } else {
-                        super::step_pass::<$simd, R, $correct, $pair, false>(pass);
+            $on! {
+                unsafe fn prepare(block: &mut Block, samples: &Samples, first: usize, count: usize, with_gram: bool) {
+                    block.prepare(samples, first, count, with_gram);
+                    if with_gram {
+                        fill_gram(block, samples.d());
                     }
                 }
-            }
 
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn inner_pass(pass: &mut StepPass) {
-                // SAFETY: the caller keeps the contract of `StepPass`.
-                unsafe { any_inner_pass::<$simd>(pass) }
-            }
+                unsafe fn block_pass(pass: &BlockPass) {
+                    // SAFETY: the caller keeps the contract of `BlockPass`.
+                    unsafe { super::block_pass::<$simd, $pair, $look_up, { $pair * $look_up }>(pass) }
+                }
 
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn forward_pass(pass: &mut ForwardPass) {
-                // SAFETY: the caller keeps the contract of `ForwardPass`.
-                unsafe { super::forward_pass::<$simd, 1, { $pair * $look_up }>(pass) }
-            }
+                unsafe fn step_pass<const R: usize>(pass: &mut StepPass) {
+                    // SAFETY: the caller keeps the contract of `StepPass`.
+                    unsafe {
+                        if pass.batch <= 1 && pass.previous.len() <= 1 {
+                            super::step_pass::<$simd, R, $correct, $pair, true>(pass);
+                        } else {
+                            super::step_pass::<$simd, R, $correct, $pair, false>(pass);
+                        }
+                    }
+                }
 
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn large_batch_pass<const R: usize>(pass: &LargeBatchPass) {
-                // SAFETY: the caller keeps the contract of `LargeBatchPass`.
-                unsafe { super::large_batch_pass::<$simd, R, $look_up>(pass) }
-            }
+                unsafe fn inner_pass(pass: &mut StepPass) {
+                    // SAFETY: the caller keeps the contract of `StepPass`.
+                    unsafe { any_inner_pass::<$simd>(pass) }
+                }
 
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn peak_multiply_adds() -> usize {
-                // SAFETY: the caller has the instruction set.
-                unsafe { super::peak_multiply_adds::<$simd>() }
-            }
+                unsafe fn forward_pass(pass: &mut ForwardPass) {
+                    // SAFETY: the caller keeps the contract of `ForwardPass`.
+                    unsafe { super::forward_pass::<$simd, 1, { $pair * $look_up }>(pass) }
+                }
 
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn peak_look_ups(tables: *mut f32) -> usize {
-                // SAFETY: the caller passes 256 vectors.
-                unsafe { super::peak_look_ups::<$simd, $pair, $look_up>(tables) }
-            }
+                unsafe fn large_batch_pass<const R: usize>(pass: &LargeBatchPass) {
+                    // SAFETY: the caller keeps the contract of `LargeBatchPass`.
+                    unsafe { super::large_batch_pass::<$simd, R, $look_up>(pass) }
+                }
 
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn peak_stream(data: *mut f32, count: usize) {
-                // SAFETY: the caller passes `count` vectors.
-                unsafe { super::peak_stream::<$simd>(data, count) }
+                unsafe fn peak_multiply_adds() -> usize {
+                    // SAFETY: the caller has the instruction set.
+                    unsafe { super::peak_multiply_adds::<$simd>() }
+                }
+
+                unsafe fn peak_look_ups(tables: *mut f32) -> usize {
+                    // SAFETY: the caller passes 256 vectors.
+                    unsafe { super::peak_look_ups::<$simd, $pair, $look_up>(tables) }
+                }
+
+                unsafe fn peak_stream(data: *mut f32, count: usize) {
+                    // SAFETY: the caller passes `count` vectors.
+                    unsafe { super::peak_stream::<$simd>(data, count) }
+                }
             }
 
             pub const KERNELS: Kernels = Kernels {
@@ -931,19 +926,11 @@ macro_rules! kernels {
     };
 }
 
-kernels!(portable, Portable, 4, 4, 1, 8, []);
+kernels!(portable, Lanes, 4, 4, 1, 8, on_any);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, super::super::simd::Avx2, 4, 4, 1, 8, ["avx2,fma,bmi1,bmi2,popcnt"]);
+kernels!(avx2, Avx2, 4, 4, 1, 8, on_avx2);
 #[cfg(target_arch = "x86_64")]
-kernels!(
-    avx512,
-    super::super::simd::Avx512,
-    8,
-    8,
-    2,
-    8,
-    ["avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,popcnt"]
-);
+kernels!(avx512, Avx512, 8, 8, 2, 8, on_avx512);
 
 /// The Gram matrix, with the vector population count where the processor has one.
 #[inline(always)]
@@ -965,13 +952,13 @@ fn fill_gram(block: &mut Block, d: usize) {
 
 impl Kernels {
     /// The kernels for `isa`, which the processor must have.
-    pub fn of(isa: super::simd::Isa) -> Self {
+    pub fn of(isa: Isa) -> Self {
         match isa {
-            super::simd::Isa::Portable => portable::KERNELS,
+            Isa::Portable => portable::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            super::simd::Isa::Avx2 => avx2::KERNELS,
+            Isa::Avx2 => avx2::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            super::simd::Isa::Avx512 => avx512::KERNELS,
+            Isa::Avx512 => avx512::KERNELS,
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::KERNELS,
         }

@@ -1,6 +1,6 @@
 //! Where the numbers lie: tiles of 16 neurons, neuron ranges, aligned storage on huge pages.
 
-use super::simd::{LANES, Lanes};
+use crate::simd::{LANES, Lanes};
 use curricle_core::model::mlp::{Layer, MlpParams};
 use ndarray::{Array1, Array2};
 use std::ops::Range;

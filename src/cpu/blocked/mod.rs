@@ -36,13 +36,12 @@ mod block;
 mod floor;
 mod kernels;
 mod layout;
-mod simd;
 mod threads;
 mod train;
 
 pub use floor::{Floor, Peaks};
-pub use simd::Isa;
 
+use super::simd::{Isa, LANES, Lanes};
 use block::Block;
 use curricle_core::model::loss::Loss;
 use curricle_core::model::mlp::MlpParams;
@@ -50,7 +49,6 @@ use curricle_core::optim::{Steps, StepsResult};
 use curricle_core::task::Samples;
 use kernels::{ForwardPass, Kernels, ROWS, table_lanes};
 use layout::{Tiled, lanes, range, ranges};
-use simd::Lanes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use threads::Exchange;
@@ -260,7 +258,7 @@ impl BlockedMlp {
         };
         for (own, new) in self.tiled.second.chunks_exact_mut(classes).zip(second.chunks_exact(rows)) {
             if difference {
-                for lane in 0..simd::LANES {
+                for lane in 0..LANES {
                     let mut pair = [own[0].0[lane], own[1].0[lane]];
                     apart(&mut pair, new[0].0[lane]);
                     [own[0].0[lane], own[1].0[lane]] = pair;

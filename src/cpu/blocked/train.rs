@@ -3,8 +3,8 @@
 use super::block::Block;
 use super::kernels::{BlockPass, ForwardPass, Kernels, LargeBatchPass, Slots, StepPass, table_lanes};
 use super::layout::lanes;
-use super::simd::Lanes;
 use super::threads::Exchange;
+use crate::simd::Lanes;
 use curricle_core::model::loss::Loss;
 use curricle_core::optim::Steps;
 use std::ops::Range;

@@ -1,20 +1,20 @@
 //! gelu, both forms, with the bias before it.
 
-use super::simd::{dispatch, exp, fma};
+use crate::simd::{Simd, dispatch, exp, fma};
 use curricle_core::model::transformer::Activation;
 
 /// The standard normal distribution function and density at x.
 ///
 /// Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7, about an f32 rounding of values near 1.
 #[inline(always)]
-fn normal<const F: u8>(x: f32) -> (f32, f32) {
+fn normal<S: Simd>(x: f32) -> (f32, f32) {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-    let t = 1.0 / fma::<F>(0.327_591_1, z, 1.0);
-    let p = fma::<F>(1.061_405_4, t, -1.453_152);
-    let p = fma::<F>(p, t, 1.421_413_7);
-    let p = fma::<F>(p, t, -0.284_496_74);
-    let p = fma::<F>(p, t, 0.254_829_6) * t;
-    let e = exp::<F>(-z * z);
+    let t = 1.0 / fma::<S>(0.327_591_1, z, 1.0);
+    let p = fma::<S>(1.061_405_4, t, -1.453_152);
+    let p = fma::<S>(p, t, 1.421_413_7);
+    let p = fma::<S>(p, t, -0.284_496_74);
+    let p = fma::<S>(p, t, 0.254_829_6) * t;
+    let e = exp::<S>(-z * z);
     let tail = 0.5 * p * e;
     // 1 / sqrt(2 pi).
     (if x >= 0.0 { 1.0 - tail } else { tail }, e * 0.398_942_3)
@@ -23,46 +23,46 @@ fn normal<const F: u8>(x: f32) -> (f32, f32) {
 /// The logistic function s of 2 u, which is (1 + tanh u) / 2, then 1 - s without cancellation, and du/dx, for
 /// u = sqrt(2/pi) (x + 0.044715 x^3).
 #[inline(always)]
-fn logistic<const F: u8>(x: f32) -> (f32, f32, f32) {
+fn logistic<S: Simd>(x: f32) -> (f32, f32, f32) {
     const C: f32 = 0.797_884_6;
     const A: f32 = 0.044_715;
-    let u = C * fma::<F>(A * x * x, x, x);
-    let e = exp::<F>(-2.0 * u);
+    let u = C * fma::<S>(A * x * x, x, x);
+    let e = exp::<S>(-2.0 * u);
     let s = 1.0 / (1.0 + e);
-    (s, s * e, C * fma::<F>(3.0 * A * x, x, 1.0))
+    (s, s * e, C * fma::<S>(3.0 * A * x, x, 1.0))
 }
 
 #[inline(always)]
-fn value<const F: u8, const ERF: bool>(x: f32) -> f32 {
-    if ERF { x * normal::<F>(x).0 } else { x * logistic::<F>(x).0 }
+fn value<S: Simd, const ERF: bool>(x: f32) -> f32 {
+    if ERF { x * normal::<S>(x).0 } else { x * logistic::<S>(x).0 }
 }
 
 #[inline(always)]
-fn slope<const F: u8, const ERF: bool>(x: f32) -> f32 {
+fn slope<S: Simd, const ERF: bool>(x: f32) -> f32 {
     if ERF {
-        let (below, density) = normal::<F>(x);
-        fma::<F>(x, density, below)
+        let (below, density) = normal::<S>(x);
+        fma::<S>(x, density, below)
     } else {
-        let (s, rest, du) = logistic::<F>(x);
-        fma::<F>(2.0 * x * s, rest * du, s)
+        let (s, rest, du) = logistic::<S>(x);
+        fma::<S>(2.0 * x * s, rest * du, s)
     }
 }
 
 #[inline(always)]
-fn rows<const F: u8, const ERF: bool>(x: &mut [f32], bias: &[f32], out: &mut [f32]) {
+fn rows<S: Simd, const ERF: bool>(x: &mut [f32], bias: &[f32], out: &mut [f32]) {
     for (x, out) in x.chunks_exact_mut(bias.len()).zip(out.chunks_exact_mut(bias.len())) {
         for ((x, out), b) in x.iter_mut().zip(out).zip(bias) {
             *x += b;
-            *out = value::<F, ERF>(*x);
+            *out = value::<S, ERF>(*x);
         }
     }
 }
 
 #[inline(always)]
-fn forward_body<const F: u8>(activation: Activation, x: &mut [f32], bias: &[f32], out: &mut [f32]) {
+fn forward_body<S: Simd>(activation: Activation, x: &mut [f32], bias: &[f32], out: &mut [f32]) {
     match activation {
-        Activation::Gelu => rows::<F, true>(x, bias, out),
-        Activation::GeluNew => rows::<F, false>(x, bias, out),
+        Activation::Gelu => rows::<S, true>(x, bias, out),
+        Activation::GeluNew => rows::<S, false>(x, bias, out),
     }
 }
 
@@ -72,20 +72,20 @@ dispatch! {
 }
 
 #[inline(always)]
-fn slopes<const F: u8, const ERF: bool>(x: &[f32], d: &mut [f32], sums: &mut [f32]) {
+fn slopes<S: Simd, const ERF: bool>(x: &[f32], d: &mut [f32], sums: &mut [f32]) {
     for (x, d) in x.chunks_exact(sums.len()).zip(d.chunks_exact_mut(sums.len())) {
         for ((x, d), s) in x.iter().zip(d).zip(sums.iter_mut()) {
-            *d *= slope::<F, ERF>(*x);
+            *d *= slope::<S, ERF>(*x);
             *s += *d;
         }
     }
 }
 
 #[inline(always)]
-fn backward_body<const F: u8>(activation: Activation, x: &[f32], d: &mut [f32], sums: &mut [f32]) {
+fn backward_body<S: Simd>(activation: Activation, x: &[f32], d: &mut [f32], sums: &mut [f32]) {
     match activation {
-        Activation::Gelu => slopes::<F, true>(x, d, sums),
-        Activation::GeluNew => slopes::<F, false>(x, d, sums),
+        Activation::Gelu => slopes::<S, true>(x, d, sums),
+        Activation::GeluNew => slopes::<S, false>(x, d, sums),
     }
 }
 

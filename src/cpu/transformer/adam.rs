@@ -1,6 +1,6 @@
 //! Adam and AdamW as PyTorch has them.
 
-use super::simd::{dispatch, fma};
+use crate::simd::{Simd, dispatch, fma};
 use curricle_core::optim::{AdamSettings, written};
 
 /// The numbers of one update, prepared in f64 as PyTorch prepares them.
@@ -52,13 +52,13 @@ impl Update {
 }
 
 #[inline(always)]
-fn apply_body<const F: u8>(u: Update, gradient: &[f32], p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
+fn apply_body<S: Simd>(u: Update, gradient: &[f32], p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
     for (((g, p), m), v) in gradient.iter().zip(p).zip(m).zip(v) {
-        let g = fma::<F>(u.coupled, *p, g * u.scale);
-        *m = fma::<F>(u.beta1, *m, u.one_minus_beta1 * g);
-        *v = fma::<F>(u.beta2, *v, u.one_minus_beta2 * g * g);
-        let denominator = fma::<F>(v.sqrt(), u.root, u.eps);
-        *p = fma::<F>(*p, u.keep, -(u.step * *m / denominator));
+        let g = fma::<S>(u.coupled, *p, g * u.scale);
+        *m = fma::<S>(u.beta1, *m, u.one_minus_beta1 * g);
+        *v = fma::<S>(u.beta2, *v, u.one_minus_beta2 * g * g);
+        let denominator = fma::<S>(v.sqrt(), u.root, u.eps);
+        *p = fma::<S>(*p, u.keep, -(u.step * *m / denominator));
     }
 }
 

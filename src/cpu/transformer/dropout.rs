@@ -1,6 +1,6 @@
 //! Dropout masks from the counter-based generator.
 
-use super::simd::LANES;
+use crate::simd::{LANES, Simd};
 use curricle_core::model::transformer::{DropoutSite, dropout_threshold};
 use curricle_core::rng::{Stream, philox4x32};
 
@@ -44,7 +44,7 @@ fn philox_lanes(seed: u64, index: u64, first_block: u32, stream: u32) -> [[u32; 
 
 /// Factors (0 or 1 / (1 - p)) of elements first, first + 1, .. of a sequence, by its running number.
 #[inline(always)]
-pub fn fill_body<const F: u8>(mask: Mask, sequence: u64, first: usize, out: &mut [f32]) {
+pub fn fill_body<S: Simd>(mask: Mask, sequence: u64, first: usize, out: &mut [f32]) {
     let factor = |word: u32| if word < mask.threshold { 0.0 } else { mask.scale };
     // Elements before the first whole block of four.
     let head = (first.next_multiple_of(4) - first).min(out.len());
@@ -73,7 +73,7 @@ pub fn fill_body<const F: u8>(mask: Mask, sequence: u64, first: usize, out: &mut
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::transformer::simd::dispatch;
+    use crate::simd::dispatch;
     use curricle_core::rng;
 
     dispatch! {

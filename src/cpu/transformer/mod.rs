@@ -20,7 +20,6 @@ mod net;
 mod norm;
 mod plain;
 mod residual;
-mod simd;
 mod workspace;
 
 pub use floor::Operations;

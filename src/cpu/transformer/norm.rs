@@ -1,11 +1,11 @@
 //! Layer norm and sums over rows.
 
-use super::simd::{LANES, V, dispatch, fma};
+use crate::simd::{LANES, Lanes, Simd, dispatch, fma};
 
 /// Sum over a slice of f(x_i), sixteen lanes at a time.
 #[inline(always)]
 fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut total = V::ZERO;
+    let mut total = Lanes::ZERO;
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for (total, x) in total.0.iter_mut().zip(chunk) {
@@ -25,7 +25,7 @@ pub struct NormWeights<'a> {
 }
 
 #[inline(always)]
-fn forward_body<const F: u8>(x: &[f32], norm: NormWeights<'_>, out: &mut [f32], statistics: &mut [[f32; 2]]) {
+fn forward_body<S: Simd>(x: &[f32], norm: NormWeights<'_>, out: &mut [f32], statistics: &mut [[f32; 2]]) {
     let width = norm.weight.len();
     for ((x, out), statistics) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(statistics) {
         let mean = sum_of(x, |x| x) / width as f32;
@@ -33,7 +33,7 @@ fn forward_body<const F: u8>(x: &[f32], norm: NormWeights<'_>, out: &mut [f32], 
         let scale = 1.0 / (variance + norm.eps).sqrt();
         *statistics = [mean, scale];
         for (((o, x), w), b) in out.iter_mut().zip(x).zip(norm.weight).zip(norm.bias) {
-            *o = fma::<F>((x - mean) * scale, *w, *b);
+            *o = fma::<S>((x - mean) * scale, *w, *b);
         }
     }
 }
@@ -52,15 +52,15 @@ pub struct NormGradient<'a> {
 
 /// Means over a row of g = dy * weight and of g * normed x.
 #[inline(always)]
-fn means<const F: u8>(x: &[f32], dy: &[f32], weight: &[f32], mean: f32, scale: f32) -> [f32; 2] {
-    let (mut g_sum, mut gx_sum) = (V::ZERO, V::ZERO);
+fn means<S: Simd>(x: &[f32], dy: &[f32], weight: &[f32], mean: f32, scale: f32) -> [f32; 2] {
+    let (mut g_sum, mut gx_sum) = (Lanes::ZERO, Lanes::ZERO);
     let ((xs, x_rest), (dys, dy_rest)) = (x.as_chunks::<LANES>(), dy.as_chunks::<LANES>());
     let (weights, weight_rest) = weight.as_chunks::<LANES>();
     for ((x, dy), weight) in xs.iter().zip(dys).zip(weights) {
         for i in 0..LANES {
             let g = dy[i] * weight[i];
             g_sum.0[i] += g;
-            gx_sum.0[i] = fma::<F>(g, (x[i] - mean) * scale, gx_sum.0[i]);
+            gx_sum.0[i] = fma::<S>(g, (x[i] - mean) * scale, gx_sum.0[i]);
         }
     }
     let (mut g_total, mut gx_total) = (g_sum.sum(), gx_sum.sum());
@@ -72,7 +72,7 @@ fn means<const F: u8>(x: &[f32], dy: &[f32], weight: &[f32], mean: f32, scale: f
 }
 
 #[inline(always)]
-fn backward_body<const F: u8>(
+fn backward_body<S: Simd>(
     x: &[f32],
     statistics: &[[f32; 2]],
     weight: &[f32],
@@ -85,14 +85,14 @@ fn backward_body<const F: u8>(
     let rows =
         x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)).zip(statistics);
     for (((x, dy), dx), &[mean, scale]) in rows {
-        let [mean_g, mean_gx] = means::<F>(x, dy, weight, mean, scale);
+        let [mean_g, mean_gx] = means::<S>(x, dy, weight, mean, scale);
         let sums = gradient.weight.iter_mut().zip(gradient.bias.iter_mut());
         let inputs = x.iter().zip(dy).zip(weight);
         for ((((x, dy), weight), dx), (d_weight, d_bias)) in inputs.zip(dx).zip(sums) {
             let normed = (x - mean) * scale;
-            *d_weight = fma::<F>(*dy, normed, *d_weight);
+            *d_weight = fma::<S>(*dy, normed, *d_weight);
             *d_bias += dy;
-            let g = (fma::<F>(*dy, *weight, -mean_g) - normed * mean_gx) * scale;
+            let g = (fma::<S>(*dy, *weight, -mean_g) - normed * mean_gx) * scale;
             *dx = if add { *dx + g } else { g };
         }
     }
@@ -112,7 +112,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn column_sums_body<const F: u8>(x: &[f32], out: &mut [f32]) {
+fn column_sums_body<S: Simd>(x: &[f32], out: &mut [f32]) {
     for row in x.chunks_exact(out.len()) {
         for (o, x) in out.iter_mut().zip(row) {
             *o += x;
@@ -126,7 +126,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn add_body<const F: u8>(x: &[f32], out: &mut [f32]) {
+fn add_body<S: Simd>(x: &[f32], out: &mut [f32]) {
     for (o, x) in out.iter_mut().zip(x) {
         *o += x;
     }

@@ -1,7 +1,7 @@
 //! Bias, dropout and residual connection in one pass over rows.
 
 use super::dropout::{self, Mask};
-use super::simd::dispatch;
+use crate::simd::{Simd, dispatch};
 
 /// Dropout of rows: element t * width + c of sequence `first + s` for column c of local row s * length + t.
 #[derive(Debug, Clone, Copy)]
@@ -13,9 +13,9 @@ pub struct RowMask {
 
 impl RowMask {
     #[inline(always)]
-    fn fill<const F: u8>(&self, row: usize, out: &mut [f32]) {
+    fn fill<S: Simd>(&self, row: usize, out: &mut [f32]) {
         let (sequence, t) = (row / self.length, row % self.length);
-        dropout::fill_body::<F>(self.mask, self.first + sequence as u64, t * out.len(), out);
+        dropout::fill_body::<S>(self.mask, self.first + sequence as u64, t * out.len(), out);
     }
 }
 
@@ -26,7 +26,7 @@ fn local(rows: Option<&[u32]>, i: usize) -> usize {
 }
 
 #[inline(always)]
-fn add_residual_body<const F: u8>(
+fn add_residual_body<S: Simd>(
     base: &[f32],
     base_rows: Option<&[u32]>,
     rows: Option<&[u32]>,
@@ -46,7 +46,7 @@ fn add_residual_body<const F: u8>(
                 }
             }
             Some(mask) => {
-                mask.fill::<F>(local(rows, i), factors);
+                mask.fill::<S>(local(rows, i), factors);
                 for (((y, x), b), f) in y.iter_mut().zip(base).zip(bias).zip(&*factors) {
                     *y = (*y + b) * f + x;
                 }
@@ -70,7 +70,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn drop_rows_body<const F: u8>(
+fn drop_rows_body<S: Simd>(
     rows: Option<&[u32]>,
     mask: RowMask,
     width: usize,
@@ -79,7 +79,7 @@ fn drop_rows_body<const F: u8>(
 ) {
     factors.resize(width, 1.0);
     for (i, y) in y.chunks_exact_mut(width).enumerate() {
-        mask.fill::<F>(local(rows, i), factors);
+        mask.fill::<S>(local(rows, i), factors);
         for (y, f) in y.iter_mut().zip(&*factors) {
             *y *= f;
         }

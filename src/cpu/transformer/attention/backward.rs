@@ -1,10 +1,10 @@
 //! Gradients of attention: first with queries in the lanes, then with keys in the lanes.
 
 use super::kernels::{
-    combine, hide, key_slopes, pack, products, registers, rows, scatter, score_slopes, seen_lanes, turn,
+    combine, hide, key_slopes, pack, products, rows, scatter, score_slopes, seen_lanes, turn,
 };
 use super::{CHUNK, Scratch, Sequence, drop_block};
-use crate::transformer::simd::{LANES, V, dispatch};
+use crate::simd::{LANES, Lanes, Simd, dispatch};
 
 /// What the backward pass starts from and adds to.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Backward<'a> {
 }
 
 #[inline(always)]
-fn backward_body<const F: u8>(s: Sequence<'_>, scratch: &mut Scratch, b: Backward<'_>) {
+fn backward_body<S: Simd>(s: Sequence<'_>, scratch: &mut Scratch, b: Backward<'_>) {
     let (width, hidden) = (s.head_dim(), s.hidden);
     let chunks = width.div_ceil(CHUNK);
     let (queries, keys) = (s.q_rows.len(), s.k_rows.len());
@@ -59,8 +59,8 @@ fn backward_body<const F: u8>(s: Sequence<'_>, scratch: &mut Scratch, b: Backwar
             scratch.kept.clear();
             scratch.kept.resize(queries * stride, 0);
         }
-        queries_backward::<F>(&s, scratch, head, b.d_q);
-        keys_backward::<F>(&s, scratch, head, b.d_kv);
+        queries_backward::<S>(&s, scratch, head, b.d_q);
+        keys_backward::<S>(&s, scratch, head, b.d_kv);
         // Queries that see nothing: their probabilities are constants.
         for i in (0..queries).take_while(|i| scratch.seen[*i] == 0) {
             let seen = &s.all_rows[..s.allowed(i)];
@@ -76,7 +76,7 @@ fn backward_body<const F: u8>(s: Sequence<'_>, scratch: &mut Scratch, b: Backwar
 
 /// dL/dq of one head: queries in the lanes.
 #[inline(always)]
-fn queries_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: usize, d_q: &mut [f32]) {
+fn queries_backward<S: Simd>(s: &Sequence<'_>, scratch: &mut Scratch, head: usize, d_q: &mut [f32]) {
     let width = s.head_dim();
     let chunks = width.div_ceil(CHUNK);
     let (queries, keys) = (s.q_rows.len(), s.k_rows.len());
@@ -89,33 +89,32 @@ fn queries_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: 
         let slopes = &mut scratch.slopes[..most];
         for chunk in 0..chunks {
             let lanes = (block * chunks + chunk) * CHUNK;
-            registers!(
-                F,
-                products(scores, &scratch.k[chunk * keys..], &scratch.q_lanes[lanes..], chunk == 0)
-            );
-            registers!(
-                F,
-                products(slopes, &scratch.v[chunk * keys..], &scratch.d_lanes[lanes..], chunk == 0)
-            );
+            // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+            unsafe {
+                products::<S>(scores, &scratch.k[chunk * keys..], &scratch.q_lanes[lanes..], chunk == 0);
+                products::<S>(slopes, &scratch.v[chunk * keys..], &scratch.d_lanes[lanes..], chunk == 0);
+            }
         }
         hide(scores, seen[0] as usize, &seen);
         if let Some(dropout) = s.dropout {
             let buffers = (&mut scratch.factors[..most], &mut scratch.row[..], &mut scratch.kept[..]);
-            drop_block::<F>(s, dropout, head, range.clone(), &seen, buffers);
+            drop_block::<S>(s, dropout, head, range.clone(), &seen, buffers);
             for (slope, factor) in slopes.iter_mut().zip(&scratch.factors) {
                 *slope = slope.mul(*factor);
             }
         }
         let own = &scratch.statistics[range.clone()];
-        let mut statistics = [V::ZERO; 3];
+        let mut statistics = [Lanes::ZERO; 3];
         for (lane, own) in own.iter().enumerate() {
             for part in 0..3 {
                 statistics[part].0[lane] = own[part];
             }
         }
-        registers!(F, score_slopes(scores, slopes, &statistics));
+        // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+        unsafe { score_slopes::<S>(scores, slopes, &statistics) };
         for chunk in 0..chunks {
-            let sums = registers!(F, combine(scores, &scratch.k[chunk * keys..], &V::splat(scale)));
+            // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+            let sums = unsafe { combine::<S>(scores, &scratch.k[chunk * keys..], &Lanes::splat(scale)) };
             let columns = CHUNK.min(width - chunk * CHUNK);
             let at = head * width + chunk * CHUNK;
             scatter(&sums, d_q, s.hidden, at, &s.q_rows[range.clone()], columns);
@@ -125,7 +124,7 @@ fn queries_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: 
 
 /// dL/dk and dL/dv of one head: keys in the lanes.
 #[inline(always)]
-fn keys_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: usize, d_kv: &mut [f32]) {
+fn keys_backward<S: Simd>(s: &Sequence<'_>, scratch: &mut Scratch, head: usize, d_kv: &mut [f32]) {
     let (width, hidden) = (s.head_dim(), s.hidden);
     let chunks = width.div_ceil(CHUNK);
     let (queries, keys) = (s.q_rows.len(), s.k_rows.len());
@@ -141,8 +140,11 @@ fn keys_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: usi
         for chunk in 0..chunks {
             let lanes = (block * chunks + chunk) * CHUNK;
             let start = chunk * queries + from;
-            registers!(F, products(scores, &scratch.q[start..], &scratch.k_lanes[lanes..], chunk == 0));
-            registers!(F, products(slopes, &scratch.d[start..], &scratch.v_lanes[lanes..], chunk == 0));
+            // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+            unsafe {
+                products::<S>(scores, &scratch.q[start..], &scratch.k_lanes[lanes..], chunk == 0);
+                products::<S>(slopes, &scratch.d[start..], &scratch.v_lanes[lanes..], chunk == 0);
+            }
         }
         for (score, seen) in scores.iter_mut().zip(&scratch.seen[from..]) {
             if *seen as usize >= first + LANES {
@@ -154,7 +156,8 @@ fn keys_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: usi
         }
         let statistics = &scratch.statistics[from..];
         match s.dropout {
-            None => registers!(F, key_slopes(scores, slopes, statistics)),
+            // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+            None => unsafe { key_slopes::<S>(scores, slopes, statistics) },
             Some((mask, _)) => {
                 let factors = &mut scratch.factors[..count];
                 for (j, factor) in factors.iter_mut().enumerate() {
@@ -164,7 +167,8 @@ fn keys_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: usi
                     }
                     slopes[j] = slopes[j].mul(*factor);
                 }
-                registers!(F, key_slopes(scores, slopes, statistics));
+                // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+                unsafe { key_slopes::<S>(scores, slopes, statistics) };
                 for (score, factor) in scores.iter_mut().zip(factors) {
                     *score = score.mul(*factor);
                 }
@@ -175,9 +179,11 @@ fn keys_backward<const F: u8>(s: &Sequence<'_>, scratch: &mut Scratch, head: usi
             let columns = CHUNK.min(width - chunk * CHUNK);
             let at = head * width + chunk * CHUNK;
             // The packed queries carry the scale.
-            let d_k = registers!(F, combine(slopes, &scratch.q[start..], &V::splat(1.0)));
+            // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+            let d_k = unsafe { combine::<S>(slopes, &scratch.q[start..], &Lanes::splat(1.0)) };
             scatter(&d_k, d_kv, 2 * hidden, at, &s.k_rows[range.clone()], columns);
-            let d_v = registers!(F, combine(scores, &scratch.d[start..], &V::splat(1.0)));
+            // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+            let d_v = unsafe { combine::<S>(scores, &scratch.d[start..], &Lanes::splat(1.0)) };
             scatter(&d_v, d_kv, 2 * hidden, hidden + at, &s.k_rows[range.clone()], columns);
         }
     }

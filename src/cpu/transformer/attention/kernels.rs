@@ -1,8 +1,6 @@
 //! The loops of attention over one head: sixteen lanes against eight columns at a time.
 
 use super::CHUNK;
-use crate::transformer::simd::{LANES, Register, V};
-
 /// Calls a function over [`Register`] with the registers of the instruction set `F`.
 macro_rules! registers {
     ($F:ident, $function:ident($($argument:expr),* $(,)?)) => {
@@ -10,14 +8,12 @@ macro_rules! registers {
         unsafe {
             match $F {
                 #[cfg(target_arch = "x86_64")]
-                crate::transformer::simd::AVX512 => $function::<crate::transformer::simd::x86::Avx512>($($argument),*),
                 #[cfg(target_arch = "x86_64")]
-                crate::transformer::simd::AVX2 => $function::<crate::transformer::simd::x86::Avx2>($($argument),*),
-                _ => $function::<crate::transformer::simd::V>($($argument),*),
             }
         }
     };
 }
+use crate::simd::{LANES, Lanes, Simd};
 pub(super) use registers;
 
 /// Copies one head's columns of some rows, (x + bias) * scale, to `[chunk][row][8]`.
@@ -58,7 +54,7 @@ pub fn pack(
 
 /// `[chunk][row][8]` to `[block of 16 rows][chunk][8]` with rows in the lanes.
 #[inline(always)]
-pub fn turn(out: &[[f32; CHUNK]], count: usize, lanes: &mut [V]) {
+pub fn turn(out: &[[f32; CHUNK]], count: usize, lanes: &mut [Lanes]) {
     let chunks = out.len() / count;
     for block in 0..count.div_ceil(LANES) {
         for chunk in 0..chunks {
@@ -69,7 +65,7 @@ pub fn turn(out: &[[f32; CHUNK]], count: usize, lanes: &mut [V]) {
                 for (value, row) in values.iter_mut().zip(rows) {
                     *value = row[c];
                 }
-                *lane = V(values);
+                *lane = Lanes(values);
             }
         }
     }
@@ -78,45 +74,45 @@ pub fn turn(out: &[[f32; CHUNK]], count: usize, lanes: &mut [V]) {
 /// target[j] (+)= sum_c lanes[c] * rows[j][c].
 ///
 /// # Safety
-/// As for [`Register`], here and below.
+/// As for [`Simd`], here and below.
 #[inline(always)]
-pub unsafe fn products<R: Register>(target: &mut [V], rows: &[[f32; CHUNK]], lanes: &[V], first: bool) {
-    let from: &[V; CHUNK] = lanes.first_chunk().expect("a chunk of lanes");
+pub unsafe fn products<S: Simd>(target: &mut [Lanes], rows: &[[f32; CHUNK]], lanes: &[Lanes], first: bool) {
+    let from: &[Lanes; CHUNK] = lanes.first_chunk().expect("a chunk of lanes");
     // SAFETY: the caller's.
     unsafe {
-        let mut lanes = [R::splat(0.0); CHUNK];
+        let mut lanes = [S::splat(0.0); CHUNK];
         for c in 0..CHUNK {
-            lanes[c] = R::load(&from[c]);
+            lanes[c] = S::of(&from[c]);
         }
         for (target, row) in target.iter_mut().zip(rows) {
             // Two chains, so that one's latency hides behind the other.
-            let mut sum = R::load(if first { &V::ZERO } else { target });
-            let mut other = R::splat(0.0);
+            let mut sum = S::of(if first { &Lanes::ZERO } else { target });
+            let mut other = S::splat(0.0);
             for c in 0..CHUNK / 2 {
-                sum = sum.add_scaled(lanes[c], row[c]);
-                other = other.add_scaled(lanes[CHUNK / 2 + c], row[CHUNK / 2 + c]);
+                sum = lanes[c].fma(S::splat(row[c]), sum);
+                other = lanes[CHUNK / 2 + c].fma(S::splat(row[CHUNK / 2 + c]), other);
             }
-            sum.add(other).store(target);
+            sum.add(other).put(target);
         }
     }
 }
 
 /// sum_j weights[j] * rows[j][c] for c of one chunk, times `scale`.
 #[inline(always)]
-pub unsafe fn combine<R: Register>(weights: &[V], rows: &[[f32; CHUNK]], scale: &V) -> [V; CHUNK] {
+pub unsafe fn combine<S: Simd>(weights: &[Lanes], rows: &[[f32; CHUNK]], scale: &Lanes) -> [Lanes; CHUNK] {
     // SAFETY: the caller's.
     unsafe {
-        let mut sums = [R::splat(0.0); CHUNK];
+        let mut sums = [S::splat(0.0); CHUNK];
         for (weight, row) in weights.iter().zip(rows) {
-            let weight = R::load(weight);
+            let weight = S::of(weight);
             for c in 0..CHUNK {
-                sums[c] = sums[c].add_scaled(weight, row[c]);
+                sums[c] = weight.fma(S::splat(row[c]), sums[c]);
             }
         }
-        let mut out = [V::ZERO; CHUNK];
-        let scale = R::load(scale);
+        let mut out = [Lanes::ZERO; CHUNK];
+        let scale = S::of(scale);
         for c in 0..CHUNK {
-            sums[c].mul(scale).store(&mut out[c]);
+            sums[c].mul(scale).put(&mut out[c]);
         }
         out
     }
@@ -124,51 +120,55 @@ pub unsafe fn combine<R: Register>(weights: &[V], rows: &[[f32; CHUNK]], scale: 
 
 /// Scores become exp(score - peak); returns their sums.
 #[inline(always)]
-pub unsafe fn exponentials<R: Register>(scores: &mut [V], peak: &V) -> V {
+pub unsafe fn exponentials<S: Simd>(scores: &mut [Lanes], peak: &Lanes) -> Lanes {
     // SAFETY: the caller's.
     unsafe {
-        let peak = R::load(peak);
-        let mut total = R::splat(0.0);
+        let peak = S::of(peak);
+        let mut total = S::splat(0.0);
         for score in scores {
-            let p = R::load(score).sub(peak).exp();
+            let p = S::of(score).sub(peak).exp();
             total = total.add(p);
-            p.store(score);
+            p.put(score);
         }
-        let mut out = V::ZERO;
-        total.store(&mut out);
+        let mut out = Lanes::ZERO;
+        total.put(&mut out);
         out
     }
 }
 
 /// Scores become dL/dscore = p (dL/dp - dot) with p = exp(score - peak) * inverse and dL/dp in `slopes`.
 #[inline(always)]
-pub unsafe fn score_slopes<R: Register>(scores: &mut [V], slopes: &[V], [peak, inverse, dot]: &[V; 3]) {
+pub unsafe fn score_slopes<S: Simd>(
+    scores: &mut [Lanes],
+    slopes: &[Lanes],
+    [peak, inverse, dot]: &[Lanes; 3],
+) {
     // SAFETY: the caller's.
     unsafe {
-        let (peak, inverse, dot) = (R::load(peak), R::load(inverse), R::load(dot));
+        let (peak, inverse, dot) = (S::of(peak), S::of(inverse), S::of(dot));
         for (score, slope) in scores.iter_mut().zip(slopes) {
-            let p = R::load(score).sub(peak).exp().mul(inverse);
-            p.mul(R::load(slope).sub(dot)).store(score);
+            let p = S::of(score).sub(peak).exp().mul(inverse);
+            p.mul(S::of(slope).sub(dot)).put(score);
         }
     }
 }
 
 /// The same with one query's [peak, inverse, dot] per row: dL/dscore goes to `slopes`, p to `scores`.
 #[inline(always)]
-pub unsafe fn key_slopes<R: Register>(scores: &mut [V], slopes: &mut [V], statistics: &[[f32; 3]]) {
+pub unsafe fn key_slopes<S: Simd>(scores: &mut [Lanes], slopes: &mut [Lanes], statistics: &[[f32; 3]]) {
     // SAFETY: the caller's.
     unsafe {
         for ((score, slope), [peak, inverse, dot]) in scores.iter_mut().zip(slopes).zip(statistics) {
-            let p = R::load(score).sub(R::splat(*peak)).exp().mul(R::splat(*inverse));
-            p.mul(R::load(slope).sub(R::splat(*dot))).store(slope);
-            p.store(score);
+            let p = S::of(score).sub(S::splat(*peak)).exp().mul(S::splat(*inverse));
+            p.mul(S::of(slope).sub(S::splat(*dot))).put(slope);
+            p.put(score);
         }
     }
 }
 
 /// Minus infinity in the lanes whose query does not see the key.
 #[inline(always)]
-pub fn hide(scores: &mut [V], from: usize, seen: &[u32; LANES]) {
+pub fn hide(scores: &mut [Lanes], from: usize, seen: &[u32; LANES]) {
     for (k, score) in scores.iter_mut().enumerate().skip(from) {
         for (s, seen) in score.0.iter_mut().zip(seen) {
             *s = if (k as u32) < *seen { *s } else { f32::NEG_INFINITY };
@@ -189,7 +189,14 @@ pub fn rows(rows: &[u32]) -> impl ExactSizeIterator<Item = usize> {
 
 /// Adds lanes (rows `range` of the packed order) of one chunk to columns of the rows they came from.
 #[inline(always)]
-pub fn scatter(sums: &[V; CHUNK], to: &mut [f32], stride: usize, at: usize, rows: &[u32], columns: usize) {
+pub fn scatter(
+    sums: &[Lanes; CHUNK],
+    to: &mut [f32],
+    stride: usize,
+    at: usize,
+    rows: &[u32],
+    columns: usize,
+) {
     for (lane, row) in rows.iter().enumerate() {
         let to = &mut to[*row as usize * stride + at..][..columns];
         for (t, sum) in to.iter_mut().zip(sums) {

@@ -11,8 +11,8 @@ mod kernels;
 pub use backward::{Backward, backward};
 
 use super::dropout::{self, Mask};
-use super::simd::{LANES, V, dispatch};
-use kernels::{combine, exponentials, hide, pack, products, registers, rows, seen_lanes, turn};
+use crate::simd::{LANES, Lanes, Simd, dispatch};
+use kernels::{combine, exponentials, hide, pack, products, rows, seen_lanes, turn};
 
 /// Head dimensions handled at once: eight operands and eight sums fit the registers.
 const CHUNK: usize = 8;
@@ -76,13 +76,13 @@ pub struct Scratch {
     v: Vec<[f32; CHUNK]>,
     d: Vec<[f32; CHUNK]>,
     /// `[block of 16 rows][chunk][8]`.
-    q_lanes: Vec<V>,
-    k_lanes: Vec<V>,
-    v_lanes: Vec<V>,
-    d_lanes: Vec<V>,
-    scores: Vec<V>,
-    slopes: Vec<V>,
-    factors: Vec<V>,
+    q_lanes: Vec<Lanes>,
+    k_lanes: Vec<Lanes>,
+    v_lanes: Vec<Lanes>,
+    d_lanes: Vec<Lanes>,
+    scores: Vec<Lanes>,
+    slopes: Vec<Lanes>,
+    factors: Vec<Lanes>,
     row: Vec<f32>,
     /// Kept attention elements of one head, `[query][key]`, keys padded to a multiple of 16.
     kept: Vec<u8>,
@@ -105,10 +105,10 @@ impl Scratch {
             (&mut self.k_lanes, keys),
             (&mut self.v_lanes, keys),
         ] {
-            buffer.resize(blocks(n), V::ZERO);
+            buffer.resize(blocks(n), Lanes::ZERO);
         }
         for buffer in [&mut self.scores, &mut self.slopes, &mut self.factors] {
-            buffer.resize(queries.max(keys), V::ZERO);
+            buffer.resize(queries.max(keys), Lanes::ZERO);
         }
         self.row.resize(length, 0.0);
         self.statistics.resize(queries, [0.0; 3]);
@@ -140,20 +140,20 @@ impl Scratch {
 
 /// Dropout factors of sixteen queries, `[key]` with queries in the lanes; also noted in `kept` if it is not empty.
 #[inline(always)]
-fn drop_block<const F: u8>(
+fn drop_block<S: Simd>(
     sequence: &Sequence<'_>,
     (mask, number): (Mask, u64),
     head: usize,
     queries: std::ops::Range<usize>,
     seen: &[u32; LANES],
-    (factors, row, kept): (&mut [V], &mut [f32], &mut [u8]),
+    (factors, row, kept): (&mut [Lanes], &mut [f32], &mut [u8]),
 ) {
     let stride = sequence.k_positions.len().next_multiple_of(LANES);
     for (lane, i) in queries.enumerate() {
         let seen = seen[lane] as usize;
         let Some(last) = seen.checked_sub(1).map(|k| sequence.k_positions[k] as usize) else { continue };
         let first = (head * sequence.length + sequence.q_positions[i] as usize) * sequence.length;
-        dropout::fill_body::<F>(mask, number, first, &mut row[..=last]);
+        dropout::fill_body::<S>(mask, number, first, &mut row[..=last]);
         for (factor, position) in factors.iter_mut().zip(&sequence.k_positions[..seen]) {
             factor.0[lane] = row[*position as usize];
         }
@@ -166,7 +166,7 @@ fn drop_block<const F: u8>(
 }
 
 #[inline(always)]
-fn forward_body<const F: u8>(
+fn forward_body<S: Simd>(
     s: Sequence<'_>,
     scratch: &mut Scratch,
     out: &mut [f32],
@@ -197,26 +197,29 @@ fn forward_body<const F: u8>(
             let scores = &mut scratch.scores[..most];
             for chunk in 0..chunks {
                 let lanes = &scratch.q_lanes[(block * chunks + chunk) * CHUNK..];
-                registers!(F, products(scores, &scratch.k[chunk * keys..], lanes, chunk == 0));
+                // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+                unsafe { products::<S>(scores, &scratch.k[chunk * keys..], lanes, chunk == 0) };
             }
             hide(scores, seen[0] as usize, &seen);
-            let mut peak = V::splat(f32::NEG_INFINITY);
+            let mut peak = Lanes::splat(f32::NEG_INFINITY);
             for score in &*scores {
                 peak = score.max(peak);
             }
             // A query that sees nothing: any finite number will do.
             let peak = peak.map(|m| if m == f32::NEG_INFINITY { 0.0 } else { m });
-            let total = registers!(F, exponentials(scores, &peak));
+            // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+            let total = unsafe { exponentials::<S>(scores, &peak) };
             if let Some(dropout) = s.dropout {
                 let buffers = (&mut scratch.factors[..most], &mut scratch.row[..], &mut [][..]);
-                drop_block::<F>(&s, dropout, head, range.clone(), &seen, buffers);
+                drop_block::<S>(&s, dropout, head, range.clone(), &seen, buffers);
                 for (score, factor) in scores.iter_mut().zip(&scratch.factors) {
                     *score = score.mul(*factor);
                 }
             }
             let inverse = total.map(|t| if t == 0.0 { 0.0 } else { 1.0 / t });
             for chunk in 0..chunks {
-                let sums = registers!(F, combine(scores, &scratch.v[chunk * keys..], &inverse));
+                // SAFETY: `dispatch!` compiles this body for `S`, where `S` is available.
+                let sums = unsafe { combine::<S>(scores, &scratch.v[chunk * keys..], &inverse) };
                 let columns = CHUNK.min(width - chunk * CHUNK);
                 for (lane, i) in range.clone().enumerate() {
                     let out = &mut out[i * hidden + at + chunk * CHUNK..][..columns];
