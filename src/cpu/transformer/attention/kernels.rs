@@ -1,20 +1,7 @@
 //! The loops of attention over one head: sixteen lanes against eight columns at a time.
 
 use super::CHUNK;
-/// Calls a function over [`Register`] with the registers of the instruction set `F`.
-macro_rules! registers {
-    ($F:ident, $function:ident($($argument:expr),* $(,)?)) => {
-        // SAFETY: `F` says for which instruction set this code is compiled, and so where it runs.
-        unsafe {
-            match $F {
-                #[cfg(target_arch = "x86_64")]
-                #[cfg(target_arch = "x86_64")]
-            }
-        }
-    };
-}
 use crate::simd::{LANES, Lanes, Simd};
-pub(super) use registers;
 
 /// Copies one head's columns of some rows, (x + bias) * scale, to `[chunk][row][8]`.
 #[inline(always)]
