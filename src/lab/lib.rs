@@ -8,6 +8,7 @@
 //! train        the training loop
 //! distill      teachers
 //! family       families of models
+//! memory       training without specs and folders
 //! registry     the kinds of things a spec can name
 //! run          experiments: specs, run folders, metrics, claims
 //! ```
@@ -16,6 +17,7 @@
 pub mod device;
 pub mod distill;
 pub mod family;
+pub mod memory;
 pub mod model;
 pub mod oracle;
 pub mod registry;
