@@ -11,10 +11,11 @@ pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod shell;
 pub mod theory;
 pub mod transfer;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use curricle_gpu::GpuError;
 use curricle_lab::device::{Device, DeviceChoice};
 use std::io::Write;
@@ -46,6 +47,8 @@ enum Command {
     Theory(theory::TheoryArgs),
     Pcfg(pcfg::PcfgArgs),
     Probe(probe::ProbeArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// A wrong argument or specification: exit code 2.
@@ -85,6 +88,8 @@ pub fn main() -> ExitCode {
         Command::Theory(args) => theory::run(args),
         Command::Pcfg(args) => pcfg::run(args),
         Command::Probe(args) => probe::run(args),
+        Command::Completions(args) => shell::completions(args, Cli::command()),
+        Command::Man(args) => shell::man(args, Cli::command()),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {
