@@ -73,7 +73,11 @@ impl TaskKind for Majorities {
     fn resolve(&self, section: Section<'_>, _: ReadText<'_>, _: u64) -> Result<Arc<dyn Task>, KeyError> {
         let task: Majority = section.read()?;
         let inside = task.parities.iter().all(|set| !set.is_empty() && set.iter().all(|j| *j < task.d));
-        section.require(inside, "parities", format!("coordinates from 0 to below d = {} are needed", task.d))?;
+        section.require(
+            inside,
+            "parities",
+            format!("coordinates from 0 to below d = {} are needed", task.d),
+        )?;
         Ok(Arc::new(task))
     }
 }
@@ -116,7 +120,10 @@ pub fn run(out: &std::path::Path) -> Result<Vec<(String, Option<u64>)>, Box<dyn 
 #[allow(dead_code)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (arm, samples) in run(std::path::Path::new("runs"))? {
-        println!("{arm}: {}", samples.map_or("never at 99%".to_owned(), |n| format!("99% after {n} samples")));
+        println!(
+            "{arm}: {}",
+            samples.map_or("never at 99%".to_owned(), |n| format!("99% after {n} samples"))
+        );
     }
     Ok(())
 }

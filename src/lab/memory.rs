@@ -1,10 +1,10 @@
 //! MLPs trained and distilled in memory: no spec, no folder, the same loop and the same bits as `curricle run`.
 //!
 //! ```
-//! use curricle_core::task::{BooleanTask, boolean::Support};
+//! use curricle_core::task::{HierarchicalParity, Support};
 //! use curricle_lab::memory::{MlpRun, distil, train};
 //!
-//! let task = BooleanTask::parity(20, 2, &Support::First)?;
+//! let task = HierarchicalParity::parity(20, 2, &Support::First)?;
 //! let teacher = train(&task, 1, &MlpRun { hidden: vec![100], steps: 600, ..MlpRun::default() })?;
 //! let middle = teacher.closest_to(0.8);
 //! let student = MlpRun { hidden: vec![20], steps: 2000, ..MlpRun::default() };
@@ -134,7 +134,11 @@ impl Recorder<MlpParams> for &mut Trained {
 ///
 /// # Errors
 /// If training stops.
-pub fn train(task: &BooleanTask, seed: u64, run: &MlpRun) -> Result<Trained, TrainError> {
+pub fn train(
+    task: &(impl BooleanTask + Clone + 'static),
+    seed: u64,
+    run: &MlpRun,
+) -> Result<Trained, TrainError> {
     let teachers = SignTeachers::new(task.classes(), |_| unreachable!("labels are followed"));
     one(task, seed, 0, run, Supervision::Labels, teachers)
 }
@@ -148,7 +152,7 @@ pub fn train(task: &BooleanTask, seed: u64, run: &MlpRun) -> Result<Trained, Tra
 /// # Panics
 /// If `stages` is empty or names a checkpoint that the teacher has not.
 pub fn distil(
-    task: &BooleanTask,
+    task: &(impl BooleanTask + Clone + 'static),
     seed: u64,
     run: &MlpRun,
     teacher: &Trained,
@@ -169,7 +173,7 @@ pub fn distil(
 
 /// One run as a group of one; `role` 0 draws a teacher's samples, 1 a student's.
 fn one(
-    task: &BooleanTask,
+    task: &(impl BooleanTask + Clone + 'static),
     seed: u64,
     role: u32,
     run: &MlpRun,
@@ -182,7 +186,7 @@ fn one(
     let model = Mlp::new(&params, options);
     let loss = Loss::CrossEntropy;
     let lane = Lane {
-        task: task.clone(),
+        task: Arc::new(task.clone()),
         seed,
         stream: Stream::new(Purpose::Data, role),
         evaluation: task.samples(seed, Stream::new(Purpose::Evaluation, 0), 0, run.evaluation),
@@ -194,7 +198,7 @@ fn one(
         label: String::new(),
         model: Arc::new(MlpTraining { shape, init: MlpInit::Pytorch, weight_decay: 0.0, loss }),
         family: 0,
-        chance: 1.0 / task.classes() as f64,
+        chance: task.chance(),
         batch: run.batch,
         steps: run.steps,
         learning_rate: run.learning_rate,
