@@ -163,6 +163,9 @@ fn exit_codes_say_what_happened() {
         (["--set", "task.k=13"], "task"),
         (["--set", "teacher.hiden=[3]"], "hiden"),
         (["--set", "student.learning_rate=-1"], "learning_rate"),
+        (["--set", "correlation.samples=100"], "correlations"),
+        (["--set", "correlations.degrees=[3]"], "correlations.degrees"),
+        (["--set", "confidence=1"], "confidence"),
         (["--device", "tpu"], "tpu"),
         (["--threads", "0"], "--threads"),
     ] {
@@ -173,10 +176,21 @@ fn exit_codes_say_what_happened() {
     assert_code(&curricle(&["run", "nowhere.toml"]), 2);
     assert_code(&curricle(&["run"]), 2);
     assert!(!bench.out("runs").exists(), "a refused spec leaves nothing behind");
-    // A claim that fails: 3; a run that diverges: 1, with the step and the last good checkpoint.
+    // A claim that fails: 3. Two seeds cover 50% and decide at that confidence; one seed covers nothing, whatever its value.
     let claim =
         "claims.x={ kind = \"samples-ratio\", arm = \"ce\", than = \"teacher\", level = 0.6, at_most = 0.0 }";
-    assert_code(&one(&["--set", claim]), 3);
+    let half = ["--set", claim, "--set", "confidence=0.5", "--json"];
+    assert_code(&bench.run("runs", &[&half[..], &["--fresh"]].concat()), 3);
+    let open = one(&half);
+    assert_code(&open, 0);
+    let summary: Value = serde_json::from_slice(&open.stdout).unwrap();
+    let claim = &summary["claims"][0];
+    assert!(
+        claim["value"].as_f64().unwrap() > 0.0 && claim["interval"][0].as_f64().unwrap() > 0.0,
+        "{claim}"
+    );
+    assert_eq!((&claim["verdict"], &claim["seeds_needed"]), (&"INCONCLUSIVE".into(), &2.into()), "{claim}");
+    // A run that diverges: 1, with the step and the last good checkpoint.
     let diverged =
         one(&["--set", "arms.two.learning_rate=1e20", "--set", "arms.two.checkpoints={ every_steps = 1 }"]);
     assert_code(&diverged, 1);

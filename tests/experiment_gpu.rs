@@ -108,7 +108,7 @@ fn what_does_not_fit_is_said() {
 }
 
 #[test]
-fn the_quick_experiment_passes_its_claims() {
+fn one_seed_of_the_quick_experiment_supports_every_claim() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if !String::from_utf8_lossy(&curricle(&["devices"]).stdout).contains("llvmpipe") {
         // Where CI expects it, the tests above fail.
@@ -122,5 +122,11 @@ fn the_quick_experiment_passes_its_claims() {
     assert_code(&output, 0);
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     let claims = summary["claims"].as_array().unwrap();
-    assert!(claims.len() >= 5 && claims.iter().all(|c| c["verdict"] == "PASS"), "{claims:?}");
+    assert!(claims.len() >= 5);
+    for claim in claims {
+        assert!(harness::supports(claim), "{claim}");
+        // One seed decides nothing: at 90% it takes five.
+        assert_eq!((&claim["verdict"], &claim["coverage"]), (&"INCONCLUSIVE".into(), &0.0.into()), "{claim}");
+        assert_eq!(claim["seeds_needed"], 5, "{claim}");
+    }
 }

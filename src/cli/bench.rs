@@ -164,7 +164,7 @@ fn pcfg(options: &PcfgBench) -> anyhow::Result<()> {
     for name in NAMES {
         let grammar = Grammar::builtin(name)?;
         let rounds = (0..5).map(|_| throughput(&grammar, options.sentences));
-        let rate = curricle_lab::run::gather::median(rounds);
+        let rate = curricle_core::math::order::median(rounds);
         text += &format!("{name}: {:.1} million tokens/s on one core\n", rate / 1e6);
         rates.insert(name.to_owned(), rate.into());
     }

@@ -3,6 +3,7 @@
 use super::bench::run_pytorch;
 use anyhow::Context;
 use curricle_core::distill::target;
+use curricle_core::math::order::median;
 use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
 use curricle_core::rng::{Purpose, Stream};
@@ -19,7 +20,6 @@ use curricle_gpu::{
 };
 use curricle_lab::device::{DeviceChoice, ResolvedDevice};
 use curricle_lab::run::folder::write_json;
-use curricle_lab::run::gather::median;
 use curricle_report::plot::{Axis, Color, Figure, Mark, Panel, Series, Shape};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,12 +3,15 @@
 use super::progress::Progress;
 use super::{ClaimFailed, Usage};
 use anyhow::{Context as _, Result};
+use curricle_core::math::order::median;
+use curricle_core::verdict::Verdict;
+use curricle_lab::claims::Claim;
 use curricle_lab::device::DeviceChoice;
-use curricle_lab::run::claims::{Claim, Verdict, judge};
 use curricle_lab::run::experiment::{Results, run as run_experiment};
 use curricle_lab::run::failure::RunError;
 use curricle_lab::run::folder::write_json;
 use curricle_lab::run::gather::Status;
+use curricle_lab::run::judge::judge;
 use curricle_lab::run::options::{Existing, Options};
 use curricle_lab::run::plan::Plan;
 use curricle_lab::run::report_data::{Context, report_data};
@@ -97,10 +100,9 @@ pub fn run(args: &RunArgs) -> Result<()> {
     if let Some(seeds) = &args.seeds {
         spec.seeds.clone_from(seeds);
     }
-    let spec_toml = toml::to_string(&spec).context("the spec cannot be written as TOML")?;
     let plan = Plan::resolve(spec, &args.spec).map_err(|e| Usage(e.to_string()))?;
     if args.dry_run {
-        super::print(&spec_toml)?;
+        super::print(&plan.spec_toml)?;
         super::print(&notes(&plan))?;
         return Ok(());
     }
@@ -135,7 +137,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         command.retain(|a| a != "--fresh" && a != "--resume");
         anyhow::bail!("interrupted; every run's state is saved. To go on: {} --resume", command.join(" "));
     }
-    finish(args, &plan, &results, spec_toml, &described, began.elapsed())
+    finish(args, &plan, &results, &described, began.elapsed())
 }
 
 /// What is worth knowing about the task, as TOML comments: what holds for all seeds, then the rest seed by seed.
@@ -164,24 +166,11 @@ pub(super) fn handle_interrupts(cancel: &Arc<AtomicBool>) -> Result<()> {
 }
 
 /// Judges the claims, writes the report and prints the summary.
-fn finish(
-    args: &RunArgs,
-    plan: &Plan,
-    results: &Results,
-    spec_toml: String,
-    device: &str,
-    wall: Duration,
-) -> Result<()> {
-    let claims: Vec<Claim> = plan
-        .claims
-        .iter()
-        .map(|(name, claim)| {
-            judge(name, claim, &results.runs, &results.timelines, &results.ngrams, &plan.seeds)
-        })
-        .collect();
+fn finish(args: &RunArgs, plan: &Plan, results: &Results, device: &str, wall: Duration) -> Result<()> {
+    let claims = judge(plan, results);
     let command = super::command_line().join(" ");
     let root = plan.root(&args.out);
-    let context = Context { device, command: &command, spec_toml, wall_seconds: wall.as_secs_f64() };
+    let context = Context { device, command: &command, wall_seconds: wall.as_secs_f64() };
     let data = report_data(plan, results, &claims, context);
     let paths = report::write(&data, &root)
         .with_context(|| format!("cannot write the report to {}", root.display()))?;
@@ -246,13 +235,12 @@ fn table(plan: &Plan, results: &Results, claims: &[Claim]) -> String {
     out += "\n";
     for name in names {
         let runs: Vec<_> = results.runs.iter().filter(|r| r.name == name).collect();
-        let accuracy = curricle_lab::run::gather::median(runs.iter().filter_map(|r| r.final_accuracy));
+        let accuracy = median(runs.iter().filter_map(|r| r.final_accuracy));
         out += &format!("{name:width$}  {:5}  {:>22.1}%", runs.len(), 100.0 * accuracy);
         for level in &plan.evaluation.levels {
             let reached = runs.iter().filter(|r| r.first_reaching(*level).is_some()).count();
-            let median = curricle_lab::run::gather::median(
-                runs.iter().map(|r| r.first_reaching(*level).map_or(f64::INFINITY, |s| s as f64)),
-            );
+            let median =
+                median(runs.iter().map(|r| r.first_reaching(*level).map_or(f64::INFINITY, |s| s as f64)));
             let text = if median.is_finite() { format!("{median:.0}") } else { "not reached".to_owned() };
             out += &format!("  {:>22}", format!("{text} ({reached}/{})", runs.len()));
         }
@@ -260,13 +248,9 @@ fn table(plan: &Plan, results: &Results, claims: &[Claim]) -> String {
     }
     for claim in claims {
         let show = |v: Option<f64>| v.map_or_else(|| "?".to_owned(), |v| format!("{v:.3}"));
-        let verdict = match claim.verdict {
-            Verdict::Pass => "PASS",
-            Verdict::Fail => "FAIL",
-            Verdict::Inconclusive => "INCONCLUSIVE",
-        };
         out += &format!(
-            "\n{verdict:12} {}: {}\n             {} [{}, {}]; {}\n",
+            "\n{:12} {}: {}\n             {} [{}, {}]; {}\n",
+            claim.verdict.as_str(),
             claim.name,
             claim.statement,
             show(claim.value),

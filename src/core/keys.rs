@@ -3,7 +3,9 @@
 //! What a kind of task, model or measurement can be told lives with that kind. It gets its [`Section`], takes the keys out
 //! of it with [`Section::read`] into a struct of its own that refuses unknown ones, and says what is wrong by key.
 
-use serde::de::DeserializeOwned;
+use serde::Deserializer;
+use serde::de::{DeserializeOwned, Visitor};
+use std::convert::Infallible;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
@@ -100,12 +102,49 @@ impl<'a> Section<'a> {
         KeyError::Value { key: self.at(field), detail: detail.into() }
     }
 
+    /// An error about the section itself.
+    pub fn fail_here(&self, detail: impl Into<String>) -> KeyError {
+        KeyError::Value { key: self.key.clone(), detail: detail.into() }
+    }
+
+    /// An error about the section itself unless something holds.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn require_here(&self, holds: bool, detail: impl Into<String>) -> Result<(), KeyError> {
+        if holds { Ok(()) } else { Err(self.fail_here(detail)) }
+    }
+
+    /// An error that shows the line of the section.
+    pub fn refuse(&self, detail: impl Into<String>) -> KeyError {
+        let value = ValueDeserializer::from(self.value.clone());
+        match value.deserialize_option(Refused(detail.into())) {
+            Err(e) => parse_error(e, self.text),
+            Ok(never) => match never {},
+        }
+    }
+
     /// An error about one field unless something holds.
     ///
     /// # Errors
     /// If it does not.
     pub fn require(&self, holds: bool, field: &str, detail: impl Into<String>) -> Result<(), KeyError> {
         if holds { Ok(()) } else { Err(self.fail(field, detail)) }
+    }
+}
+
+/// Takes no value: the reader adds to the error where the value is.
+struct Refused(String);
+
+impl<'de> Visitor<'de> for Refused {
+    type Value = Infallible;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, _: D) -> Result<Infallible, D::Error> {
+        Err(serde::de::Error::custom(self.0))
     }
 }
 

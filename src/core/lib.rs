@@ -7,6 +7,7 @@
 //! model     shapes, parameters, losses, and what a model can be asked
 //! optim     SGD steps, Adam's settings, learning rates
 //! task      what is learned: Boolean functions and grammars
+//! verdict   what the data say of a claim
 //! distill   what a student learns from: targets and schedules of teachers
 //! ```
 #![deny(missing_docs)]
@@ -18,3 +19,4 @@ pub mod model;
 pub mod optim;
 pub mod rng;
 pub mod task;
+pub mod verdict;

@@ -10,13 +10,17 @@
 //! family       families of models
 //! memory       training without specs and folders
 //! registry     the kinds of things a spec can name
-//! run          experiments: specs, run folders, metrics, claims
+//! measure      what is measured of runs
+//! claims       what a spec claims, and verdicts
+//! run          experiments: specs, run folders, metrics
 //! ```
 #![deny(missing_docs)]
 
+pub mod claims;
 pub mod device;
 pub mod distill;
 pub mod family;
+pub mod measure;
 pub mod memory;
 pub mod model;
 pub mod oracle;

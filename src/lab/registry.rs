@@ -1,6 +1,7 @@
 //! The kinds of things a spec can name: those curricle brings, and a user's own.
 
 use crate::family::{Families, Family};
+use crate::measure::{Measurement, Measurements};
 use curricle_core::task::{self, TaskKind};
 use std::sync::Arc;
 
@@ -18,12 +19,14 @@ pub struct Registry {
     pub tasks: Vec<Arc<dyn TaskKind>>,
     /// Families of models.
     pub families: Families,
+    /// Measurements of runs.
+    pub measurements: Measurements,
 }
 
 impl Registry {
     /// What curricle brings.
     pub fn builtin() -> Self {
-        Self { tasks: task::builtin(), families: Families::builtin() }
+        Self { tasks: task::builtin(), families: Families::builtin(), measurements: Measurements::builtin() }
     }
 
     /// With one more kind of task.
@@ -37,6 +40,13 @@ impl Registry {
     #[must_use]
     pub fn family(mut self, family: impl Family + 'static) -> Self {
         self.families = self.families.with(family);
+        self
+    }
+
+    /// With one more measurement.
+    #[must_use]
+    pub fn measurement(mut self, measurement: impl Measurement + 'static) -> Self {
+        self.measurements = self.measurements.with(measurement);
         self
     }
 }

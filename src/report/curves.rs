@@ -1,7 +1,7 @@
 //! Curves for drawing: the median over seeds, and fewer points where nothing happens.
 
 use super::data::{Arm, CurvePoint, RunCurve};
-use super::stats;
+use curricle_core::math::order::lower_median;
 
 /// Median accuracy (of an even number of runs the lower middle one) over an arm, at every sample count at which any run was evaluated.
 ///
@@ -22,7 +22,7 @@ pub fn median_curve(arm: &Arm) -> Vec<[f64; 2]> {
             }
             values.extend(next.checked_sub(1).map(|i| run.points[i].accuracy));
         }
-        curve.extend(stats::lower_median(&mut values).map(|m| [samples as f64, m]));
+        curve.extend(lower_median(values).map(|m| [samples as f64, m]));
     }
     curve
 }

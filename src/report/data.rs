@@ -4,6 +4,7 @@
 //! finite is written as `null` and read back as NaN.
 
 use super::plot::Figure;
+pub use curricle_core::verdict::Verdict;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -264,29 +265,6 @@ pub struct Claim {
     /// How it was judged, with the numbers.
     #[serde(default)]
     pub detail: String,
-}
-
-/// What came of a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Verdict {
-    /// Holds.
-    Pass,
-    /// Does not hold.
-    Fail,
-    /// The data do not decide.
-    Inconclusive,
-}
-
-impl Verdict {
-    /// As shown to people and written to JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Verdict::Pass => "PASS",
-            Verdict::Fail => "FAIL",
-            Verdict::Inconclusive => "INCONCLUSIVE",
-        }
-    }
 }
 
 /// A published number beside ours.

@@ -133,6 +133,14 @@ pub fn assert_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{}", error(output));
 }
 
+/// Whether the value of a judged claim lies on the side of the bound that its statement names ("is at most 0.7").
+pub fn supports(claim: &Value) -> bool {
+    let statement = claim["statement"].as_str().unwrap();
+    let bound: f64 = statement.rsplit(' ').next().unwrap().parse().unwrap();
+    let value = claim["value"].as_f64().unwrap();
+    if statement.contains(" is at most ") { value <= bound } else { value >= bound }
+}
+
 /// Everything a run folder holds that has to be the same bits, without times.
 pub fn fingerprint(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();

@@ -422,7 +422,7 @@ fn predict(
 }
 
 fn median_of(statistics: &GradientStatistics, of: impl Fn(&NeuronStatistics) -> f64) -> f64 {
-    curricle_lab::run::gather::median(statistics.neurons.iter().map(of))
+    curricle_core::math::order::median(statistics.neurons.iter().map(of))
 }
 
 /// Growing batches from these checkpoints.

@@ -3,9 +3,10 @@
 use super::usage;
 use crate::progress::Progress;
 use anyhow::Result;
+use curricle_core::math::order::median;
 use curricle_lab::run::experiment::run as run_experiment;
 use curricle_lab::run::failure::RunError;
-use curricle_lab::run::gather::{RunRecord, Status, median};
+use curricle_lab::run::gather::{RunRecord, Status};
 use curricle_lab::run::options::{Existing, Options};
 use curricle_lab::run::plan::{Plan, TEACHER};
 use curricle_lab::run::spec::SpecFile;

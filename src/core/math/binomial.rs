@@ -34,6 +34,23 @@ pub fn clopper_pearson(successes: u64, trials: u64, confidence: f64) -> Option<[
     Some([low, high])
 }
 
+/// P(Binomial(n, p) <= k), for n up to a million; NaN unless 0 <= p <= 1.
+pub fn at_most(k: u64, n: u64, p: f64) -> f64 {
+    match k >= n {
+        true => 1.0,
+        false => checked_beta_reg((n - k) as f64, (k + 1) as f64, 1.0 - p).unwrap_or(f64::NAN),
+    }
+}
+
+/// P(Binomial(n, p) >= k), for n up to a million; NaN unless 0 <= p <= 1.
+pub fn at_least(k: u64, n: u64, p: f64) -> f64 {
+    match k {
+        0 => 1.0,
+        _ if k > n => 0.0,
+        _ => checked_beta_reg(k as f64, (n - k + 1) as f64, p).unwrap_or(f64::NAN),
+    }
+}
+
 fn invert(increasing: impl Fn(f64) -> f64) -> Option<f64> {
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..60 {
@@ -76,5 +93,16 @@ mod tests {
         assert_eq!(clopper_pearson(0, 5, 0.9).unwrap()[0], 0.0);
         assert_eq!(clopper_pearson(5, 5, 0.9).unwrap()[1], 1.0);
         assert!(clopper_pearson(6, 5, 0.9).is_none() && clopper_pearson(0, 0, 0.9).is_none());
+    }
+
+    #[test]
+    fn tails_are_the_sums_they_stand_for() {
+        for (k, n, p) in [(0, 5, 0.5), (2, 9, 0.5), (57, 61, 0.9), (400, 1000, 0.37)] {
+            assert!((at_least(k, n, p) - upper_tail(n, p, k)).abs() < 1e-9, "{k} of {n}");
+            assert!((at_most(k, n, p) - (1.0 - upper_tail(n, p, k + 1))).abs() < 1e-9, "{k} of {n}");
+        }
+        assert_eq!((at_most(5, 5, 0.3), at_least(0, 5, 0.3), at_least(6, 5, 0.3)), (1.0, 1.0, 0.0));
+        // All of 8 at a bound of 1: certain if the proportion is 1.
+        assert_eq!((at_least(8, 8, 1.0), at_most(7, 8, 1.0)), (1.0, 0.0));
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod binomial;
 pub mod fourier;
+pub mod order;
 
 pub use binomial::clopper_pearson;
 

@@ -1,12 +1,13 @@
 //! Runs an experiment: for each seed the teacher, the correlations of its checkpoints, then all students.
 
 use super::failure::RunError;
-use super::gather::{RunRecord, Status, TeacherTimeline};
-use super::grammar::{NgramTimeline, Optimum, ProbedRun};
+use super::gather::{RunRecord, Status, UsedCheckpoints};
 use super::options::{Existing, Options};
 use super::plan::{Plan, TEACHER};
-use super::seeds::{SeedResults, SeedsRun, UsedCheckpoints};
+use super::seeds::{SeedResults, SeedsRun};
 use crate::device::Device;
+use crate::measure::{Measured, Optimum};
+use indexmap::IndexMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -15,16 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub struct Results {
     /// Every run, seeds in the order of the plan, teachers before students.
     pub runs: Vec<RunRecord>,
-    /// Correlation timelines of the teachers.
-    pub timelines: Vec<TeacherTimeline>,
+    /// What was measured, by key, seeds in the order of the plan.
+    pub measured: IndexMap<String, Vec<Measured>>,
     /// Checkpoints students followed, by run name.
     pub used: Vec<UsedCheckpoints>,
-    /// n-gram robustness of the teachers.
-    pub ngrams: Vec<NgramTimeline>,
     /// The most any model can reach, by seed.
     pub optima: Vec<Optimum>,
-    /// What probes found in final models.
-    pub probed: Vec<ProbedRun>,
     /// True when the run was asked to stop before it was done.
     pub interrupted: bool,
 }
@@ -50,11 +47,11 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Results, RunError> {
     for seed in seeds {
         results.interrupted |= seed.interrupted || seed.runs.iter().any(|r| r.status == Status::Interrupted);
         results.runs.extend(seed.runs);
-        results.timelines.extend(seed.timeline);
+        for (key, found) in seed.measured {
+            results.measured.entry(key).or_default().extend(found);
+        }
         results.used.extend(seed.used);
-        results.ngrams.extend(seed.ngrams);
         results.optima.extend(seed.optimum);
-        results.probed.extend(seed.probed);
     }
     Ok(results)
 }

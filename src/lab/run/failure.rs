@@ -1,8 +1,6 @@
 //! Why an experiment stopped.
 
 use super::error::RunFolderError;
-use super::grammar::GrammarError;
-use super::timeline;
 use crate::train::member::TrainError;
 use std::path::PathBuf;
 
@@ -49,21 +47,15 @@ pub enum RunError {
         /// Where each run can be taken up.
         last: Vec<String>,
     },
-    /// Correlations could not be measured.
-    #[error("seed {seed}: correlations of the teacher's checkpoints: {cause}")]
-    Correlations {
+    /// Something could not be measured.
+    #[error("seed {seed}: {key}: {cause}")]
+    Measure {
         /// Seed.
         seed: u64,
+        /// The measurement.
+        key: String,
         /// Why.
-        cause: Box<timeline::TimelineError>,
-    },
-    /// Something about sentences could not be measured.
-    #[error("seed {seed}: {cause}")]
-    Grammar {
-        /// Seed.
-        seed: u64,
-        /// Why.
-        cause: Box<GrammarError>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A saved state cannot be understood.
     #[error("{}: the resume state is damaged ({detail}); pass --fresh to begin this run anew", path.display())]

@@ -23,11 +23,8 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const RESUME: &str = "resume.safetensors";
 const RUN: &str = "run.json";
-/// What was measured of a finished run.
-pub(super) const CORRELATIONS: &str = "correlations.json";
-pub(super) const NGRAMS: &str = "ngrams.json";
-pub(super) const OPTIMUM: &str = "optimum.json";
-pub(super) const NONTERMINALS: &str = "nonterminals.json";
+/// The most any model can reach on the held-out samples. (Measurements keep what they find in `<key>.json`.)
+pub(crate) const OPTIMUM: &str = "optimum.json";
 
 /// A training state to go on from.
 #[derive(Debug, Clone, PartialEq)]
@@ -348,8 +345,7 @@ impl RunFolder {
     /// If something cannot be removed; calling it again goes on.
     pub fn clear(&mut self) -> Result<(), RunFolderError> {
         // The resume state first: it must not outlive the metrics it belongs to.
-        for name in [RESUME, RUN, SPEC, METRICS, CORRELATIONS, NGRAMS, OPTIMUM, NONTERMINALS] {
-            let path = self.path.join(name);
+        for path in [RESUME, RUN, SPEC, METRICS].map(|name| self.path.join(name)) {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(RunFolderError::io("remove", &path)(e));
@@ -357,7 +353,13 @@ impl RunFolder {
                 _ => {}
             }
         }
-        for (_, path) in self.checkpoints()? {
+        // Measurements of any key, also of one that the spec no longer asks for: they are of the model that goes.
+        let mut gone: Vec<PathBuf> = self.checkpoints()?.into_iter().map(|(_, path)| path).collect();
+        for entry in fs::read_dir(&self.path).map_err(RunFolderError::io("read", &self.path))? {
+            let path = entry.map_err(RunFolderError::io("read", &self.path))?.path();
+            gone.extend((path.extension() == Some("json".as_ref()) && path.is_file()).then_some(path));
+        }
+        for path in gone {
             fs::remove_file(&path).map_err(RunFolderError::io("remove", &path))?;
         }
         self.metrics = Metrics::open(self.path.join(METRICS))?;

@@ -1,10 +1,13 @@
 //! Recorded runs read back: curves, samples to a level, tuned arms.
 
-use super::plan::TEACHER;
 use crate::train::member::{Metric, Outcome};
-use curricle_probe::transition::Timeline;
+use curricle_core::math::order::median;
+use curricle_probe::phases::{LossPoint, Phases, phases};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Name of the arm that `[teacher]` becomes.
+pub const TEACHER: &str = "teacher";
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,52 +93,37 @@ impl RunRecord {
         self.metrics.last().map_or(0.0, |m| m.wall_seconds)
     }
 
+    /// The phases of the loss: on held-out samples where that was measured, else in training.
+    pub fn loss_phases(&self) -> Option<Phases> {
+        let loss = |m: &Metric| m.evaluation_loss.or(m.loss);
+        let point = |m: &Metric| Some(LossPoint { step: m.step as f64, loss: loss(m)? });
+        phases(&self.metrics.iter().filter_map(point).collect::<Vec<_>>())
+    }
+
     /// True for the teacher's runs.
     pub fn is_teacher(&self) -> bool {
         self.arm == TEACHER
     }
 }
 
-/// The correlation timeline of one seed's teacher.
+/// Teacher checkpoints a student followed.
 #[derive(Debug, Clone)]
-pub struct TeacherTimeline {
+pub struct UsedCheckpoints {
+    /// Name of the student run.
+    pub run: String,
     /// Seed.
     pub seed: u64,
-    /// Timeline.
-    pub timeline: Timeline,
-}
-
-impl TeacherTimeline {
-    /// In- and off-support mean |correlation| of one degree at the checkpoints inside the transition.
-    fn inside(&self, degree: usize) -> Option<Vec<(f64, f64)>> {
-        let transition = self.timeline.transition.as_ref()?;
-        let start = transition.start.map_or(0, |e| e.step);
-        let end = transition.end.map_or(u64::MAX, |e| e.step);
-        let points = self.timeline.points.iter().filter(|p| (start..=end).contains(&p.step));
-        let summaries = points.filter_map(|p| p.degrees.iter().find(|d| d.degree == degree));
-        Some(summaries.filter_map(|d| Some((d.in_support_mean_abs?, d.off_support_mean_abs?))).collect())
-    }
-
-    /// Largest ratio of in- to off-support mean |correlation| over the checkpoints inside the transition.
-    pub fn contrast(&self, degree: usize) -> Option<f64> {
-        self.inside(degree)?.into_iter().map(|(inside, outside)| inside / outside).reduce(f64::max)
-    }
-
-    /// In-support mean |correlation| of the last checkpoint over its largest value inside the transition. (An
-    /// untrained network correlates with everything a little, so the largest value of all may be the first one.)
-    pub fn final_over_peak(&self, degree: usize) -> Option<f64> {
-        let peak = self.inside(degree)?.into_iter().map(|(inside, _)| inside).reduce(f64::max)?;
-        let last = self.timeline.points.last()?.degrees.iter().find(|d| d.degree == degree)?;
-        Some(last.in_support_mean_abs? / peak)
-    }
+    /// Teacher steps in order of use, where known.
+    pub steps: Vec<u64>,
 }
 
 /// The runs that stand for an arm: at this value of the axis if the arm has one, and with the best rate if rates were
 /// tuned.
 ///
-/// The best rate is the one with the smallest median over seeds of samples to `level`, a run that did not reach it counting as
-/// infinitely many; equal medians are decided by the larger median of the best accuracy.
-pub fn runs_of<'a>(runs: &'a [RunRecord], arm: &str, at: Option<f64>, level: f64) -> Vec<&'a RunRecord> {
+/// The best rate is the one with the smallest median over seeds of samples to `headline`, a run that did not reach it counting as
+/// infinitely many; equal medians are decided by the larger median of the best accuracy. `headline` is the spec's largest level for
+/// figures, tables and claims of any level: an arm stands for the same runs wherever it is named.
+pub fn runs_of<'a>(runs: &'a [RunRecord], arm: &str, at: Option<f64>, headline: f64) -> Vec<&'a RunRecord> {
     let mine: Vec<&RunRecord> =
         runs.iter().filter(|r| r.arm == arm && (r.at.is_none() || r.at == at)).collect();
     let mut rates: Vec<f64> = mine.iter().map(|r| r.learning_rate).collect();
@@ -143,7 +131,8 @@ pub fn runs_of<'a>(runs: &'a [RunRecord], arm: &str, at: Option<f64>, level: f64
     rates.dedup();
     let key = |rate: f64| {
         let of_rate = || mine.iter().filter(|r| r.learning_rate == rate);
-        let samples = median(of_rate().map(|r| r.first_reaching(level).map_or(f64::INFINITY, |s| s as f64)));
+        let samples =
+            median(of_rate().map(|r| r.first_reaching(headline).map_or(f64::INFINITY, |s| s as f64)));
         let accuracy = median(of_rate().map(|r| r.best_accuracy().unwrap_or(0.0)));
         (samples, -accuracy)
     };
@@ -152,16 +141,4 @@ pub fn runs_of<'a>(runs: &'a [RunRecord], arm: &str, at: Option<f64>, level: f64
         a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
     });
     mine.into_iter().filter(|r| Some(r.learning_rate) == best).collect()
-}
-
-/// Median, the upper one of two middle values when one of them is infinite.
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let n = values.len();
-    match n {
-        0 => f64::NAN,
-        _ if n % 2 == 1 => values[n / 2],
-        _ => (values[n / 2 - 1] + values[n / 2]) / 2.0,
-    }
 }

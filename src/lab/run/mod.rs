@@ -1,13 +1,12 @@
-//! Experiments: specs, run folders, metrics, claims.
+//! Experiments: specs, run folders, metrics.
 
-pub mod claims;
 pub mod error;
 pub mod experiment;
 pub mod failure;
 pub mod folder;
 pub mod gather;
-pub mod grammar;
 pub mod group;
+pub mod judge;
 pub mod lock;
 pub mod metrics;
 pub mod options;
@@ -22,4 +21,3 @@ pub mod spec;
 mod sweep;
 pub mod task;
 pub mod tensorboard;
-mod timeline;

@@ -1,31 +1,28 @@
 //! What a spec resolves to: every arm with every setting, checked.
 
+pub use super::gather::TEACHER;
 use super::spec::{
-    ArmSpec, ClaimSpec, CorrelationSpec, DistillSpec, Duration, EvaluationSpec, NgramSpec, NonterminalSpec,
-    ReferenceSpec, ScheduleSpec, Selector, SpecError, SpecFile, TeacherSpec,
+    self, ArmSpec, DistillSpec, Duration, EvaluationSpec, ReferenceSpec, ScheduleSpec, Selector, SpecError,
+    SpecFile, TeacherSpec,
 };
 use super::sweep::repeats;
 use super::task;
+use crate::claims::{ClaimSpec, Facts};
 use crate::family::{Architecture, ArmModel};
+use crate::measure::{Measure, Setting};
 use crate::registry::Registry;
 use crate::train::settings::Training;
 use curricle_core::distill::target::LabelMix;
 use curricle_core::keys::{KeyError, Section};
 use curricle_core::task::Task;
-use curricle_core::task::pcfg::{Objective, PcfgTask};
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Name of the arm that `[teacher]` becomes.
-pub const TEACHER: &str = "teacher";
 
 /// Steps and durations are below this, so that sums of them fit 64 bits.
 const STEPS: u64 = 1 << 50;
 /// Samples of one run are below this: they are counted in 64 bits.
 const SAMPLES: u64 = 1 << 63;
-/// Sentences a measurement is made on at most.
-const SENTENCES: u64 = 1_000_000;
 
 /// A checked experiment.
 #[derive(Debug, Clone)]
@@ -48,20 +45,20 @@ pub struct Plan {
     pub teacher: Option<Training>,
     /// Every student run of one seed: arms, repeated over the sweep and over the tuning grid.
     pub students: Vec<Student>,
-    /// Correlations.
-    pub correlations: Option<CorrelationSpec>,
-    /// n-gram robustness.
-    pub ngrams: Option<NgramSpec>,
-    /// Probes for non-terminals.
-    pub nonterminals: Option<NonterminalSpec>,
+    /// What is measured, by key.
+    pub measures: IndexMap<String, Arc<dyn Measure>>,
     /// Name of what the sweep changes, if there is one.
     pub axis: Option<String>,
     /// True when arms are repeated over learning rates.
     pub tuned: bool,
     /// Claims by name.
     pub claims: IndexMap<String, ClaimSpec>,
+    /// The coverage that an interval needs for a verdict.
+    pub confidence: f64,
     /// The paper's numbers.
     pub references: Vec<ReferenceSpec>,
+    /// The spec with every default of its sections written out.
+    pub spec_toml: String,
 }
 
 /// One student run of each seed.
@@ -98,11 +95,7 @@ impl Checker<'_> {
 
     /// A door's error with the name of the file.
     fn of(&self, error: KeyError) -> SpecError {
-        let path = self.path.to_owned();
-        match error {
-            KeyError::Parse(detail) => SpecError::Parse { path, detail },
-            KeyError::Value { key, detail } => SpecError::Value { path, key, detail },
-        }
+        SpecError::of(self.path, error)
     }
 }
 
@@ -120,7 +113,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub fn resolve_with(spec: SpecFile, path: &Path, registry: &Registry) -> Result<Self, SpecError> {
+    pub fn resolve_with(mut spec: SpecFile, path: &Path, registry: &Registry) -> Result<Self, SpecError> {
         let check = Checker { path, text: &spec.text, registry };
         for (key, name) in [("experiment", &spec.experiment), ("scale", &spec.scale)] {
             check_name(&check, key, name)?;
@@ -128,6 +121,11 @@ impl Plan {
         check.require(!spec.seeds.is_empty(), "seeds", "give at least one seed")?;
         let distinct: std::collections::HashSet<_> = spec.seeds.iter().collect();
         check.require(distinct.len() == spec.seeds.len(), "seeds", "a seed occurs twice")?;
+        check.require(
+            spec.confidence >= 0.5 && spec.confidence < 1.0,
+            "confidence",
+            "a coverage from 0.5 to below 1 is needed, such as 0.9",
+        )?;
         let task = task::of_spec(&spec.text, &registry.tasks, spec.seeds[0]).map_err(|e| check.of(e))?;
         let evaluation = &spec.evaluation;
         check.require(
@@ -183,63 +181,9 @@ impl Plan {
             "arms",
             "the spec trains nothing: give a [teacher] or [arms.NAME]",
         )?;
-        if let Some(correlations) = &spec.correlations {
-            let Some(all) = task.boolean(spec.seeds[0]).map(|b| b.relevant().len()) else {
-                return check.fail("correlations", "monomials exist where sign vectors are labelled");
-            };
-            check.require(teacher.is_some(), "correlations", "there is no [teacher] to measure")?;
-            check.require(
-                correlations.degrees.iter().all(|d| (1..=5.min(all)).contains(d)),
-                "correlations.degrees",
-                format!("must be from 1 to {}", 5.min(all)),
-            )?;
-            check.require(
-                (100..=1_000_000_000).contains(&correlations.samples),
-                "correlations.samples",
-                "must be from 100 to 1000000000",
-            )?;
-        }
-        if let Some(ngrams) = &spec.ngrams {
-            check.require(teacher.is_some(), "ngrams", "there is no [teacher] to measure")?;
-            check.require(
-                PcfgTask::of(&*task).is_some_and(|p| p.objective == Objective::Masked),
-                "ngrams",
-                "n-gram robustness is measured where tokens are masked: a pcfg with objective = \"masked\"",
-            )?;
-            let sizes = &ngrams.sizes;
-            let most = curricle_probe::ngram::MOST_TOKENS;
-            check.require(
-                !sizes.is_empty() && sizes.iter().all(|n| (2..=most).contains(n)),
-                "ngrams.sizes",
-                format!("lengths from 2 to {most} are needed"),
-            )?;
-            check.require(
-                (1..=SENTENCES).contains(&ngrams.sentences),
-                "ngrams.sentences",
-                format!("must be from 1 to {SENTENCES}"),
-            )?;
-            check.require(
-                ngrams.every.is_none_or(|k| (1..=1_000_000).contains(&k)),
-                "ngrams.every",
-                "every k-th position with k from 1 to 1000000",
-            )?;
-        }
-        if let Some(probe) = &spec.nonterminals {
-            check.require(PcfgTask::of(&*task).is_some(), "nonterminals", "only a pcfg has non-terminals")?;
-            for (key, sentences) in [("nonterminals.train", probe.train), ("nonterminals.test", probe.test)] {
-                check.require(
-                    (1..=SENTENCES).contains(&sentences),
-                    key,
-                    format!("must be from 1 to {SENTENCES} sentences"),
-                )?;
-            }
-            check.require(
-                probe.penalty.is_finite() && probe.penalty >= 0.0,
-                "nonterminals.penalty",
-                format!("{} is not a number from 0 on", probe.penalty),
-            )?;
-        }
-        check_claims(&check, &spec, &students)?;
+        let setting = Setting { task: &*task, seed: spec.seeds[0], teacher: teacher.is_some() };
+        let measures = measures(&check, &spec, &setting)?;
+        check_claims(&check, &spec, &students, &measures)?;
         for reference in &spec.references {
             check.require(
                 reference.arm == TEACHER || spec.arms.contains_key(&reference.arm),
@@ -247,7 +191,14 @@ impl Plan {
                 format!("there is no arm {:?}", reference.arm),
             )?;
         }
+        spec.measurements = measures.iter().map(|(k, m)| (k.clone(), m.keys().into())).collect();
+        let spec_toml = toml::to_string(&spec).map_err(|e| SpecError::Parse {
+            path: path.to_owned(),
+            detail: format!("the spec cannot be written as TOML: {e}"),
+        })?;
         Ok(Self {
+            spec_toml,
+            confidence: spec.confidence,
             registry: registry.clone(),
             axis: spec.sweep.as_ref().map(|s| s.name().to_owned()),
             tuned: spec.tune.is_some(),
@@ -259,12 +210,15 @@ impl Plan {
             evaluation: spec.evaluation,
             teacher,
             students,
-            correlations: spec.correlations,
-            ngrams: spec.ngrams,
-            nonterminals: spec.nonterminals,
+            measures,
             claims: spec.claims,
             references: spec.references,
         })
+    }
+
+    /// The largest level is the one that plots and tables are about, and by which tuned rates are chosen.
+    pub fn headline(&self) -> f64 {
+        self.evaluation.levels.iter().copied().fold(0.0, f64::max)
     }
 
     /// Accuracy of guessing.
@@ -565,50 +519,51 @@ fn tuned(check: &Checker, students: Vec<Student>, spec: &SpecFile) -> Result<Vec
     Ok(students.into_iter().flat_map(with).collect())
 }
 
-fn check_claims(check: &Checker, spec: &SpecFile, students: &[Student]) -> Result<(), SpecError> {
-    for (name, claim) in &spec.claims {
-        let key = format!("claims.{name}");
-        let (arms, at): (Vec<&String>, _) = match claim {
-            ClaimSpec::SamplesRatio { arm, than, at, .. }
-            | ClaimSpec::FinalAccuracyGain { arm, than, at, .. } => (vec![arm, than], *at),
-            ClaimSpec::Reaches { arm, at, .. } | ClaimSpec::StaysBelow { arm, at, .. } => (vec![arm], *at),
-            ClaimSpec::CorrelationContrast { degree, .. } | ClaimSpec::CorrelationVanishes { degree, .. } => {
-                let measured = spec.correlations.as_ref().is_some_and(|c| c.degrees.contains(degree));
-                check.require(measured, &key, format!("[correlations] does not measure degree {degree}"))?;
-                (vec![], None)
-            }
-            ClaimSpec::ThreePhases { .. } => {
-                check.require(spec.teacher.is_some(), &key, "there is no [teacher]")?;
-                (vec![], None)
-            }
-            ClaimSpec::NgramPeakInDrop { n, .. } => {
-                let measured = spec.ngrams.as_ref().is_some_and(|g| g.sizes.contains(n));
-                check.require(measured, &key, format!("[ngrams] does not measure n = {n}"))?;
-                (vec![], None)
-            }
-        };
-        for arm in arms {
-            let known = if arm == TEACHER {
-                spec.teacher.is_some()
-            } else {
-                let mut repeats = students.iter().filter(|s| s.arm == *arm).peekable();
-                // An arm outside the sweep has no value of the axis and stands for itself.
-                repeats.peek().is_some() && repeats.any(|s| s.at.is_none() || s.at == at)
-            };
-            let with = at.map_or_else(String::new, |v| format!(" at {v}"));
-            check.require(known, &key, format!("there is no arm {arm:?}{with}"))?;
+/// What the spec wants measured, in the order of the registry.
+fn measures(
+    check: &Checker,
+    spec: &SpecFile,
+    setting: &Setting<'_>,
+) -> Result<IndexMap<String, Arc<dyn Measure>>, SpecError> {
+    // The lines of a text that overrides have rewritten are not those of the file.
+    let fail = |e: KeyError| match &e {
+        KeyError::Parse(_) if !spec.overrides.is_empty() => SpecError::overridden(&spec.overrides, &e),
+        _ => check.of(e),
+    };
+    let mut document = Section::document(check.text).map_err(fail)?;
+    let mut found = IndexMap::new();
+    let known = check.registry.measurements.keys();
+    for key in spec.measurements.keys().filter(|key| !known.contains(&key.as_str())) {
+        if let Some(section) = document.take(key) {
+            let allowed: Vec<String> = spec::KEYS.iter().chain(&known).map(|k| format!("`{k}`")).collect();
+            let detail = format!("unknown field `{key}`, expected one of {}", allowed.join(", "));
+            return Err(fail(section.refuse(detail)));
         }
-        let level = match claim {
-            ClaimSpec::SamplesRatio { level, .. }
-            | ClaimSpec::Reaches { level, .. }
-            | ClaimSpec::StaysBelow { level, .. } => Some(*level),
-            _ => None,
-        };
-        check.require(
-            level.is_none_or(|l| l > 0.0 && l <= 1.0),
-            &key,
-            "the level must be an accuracy above 0 and up to 1",
-        )?;
+    }
+    for measurement in check.registry.measurements.iter() {
+        if let Some(section) = document.take(measurement.key()) {
+            found.insert(measurement.key().to_owned(), measurement.resolve(section, setting).map_err(fail)?);
+        }
+    }
+    Ok(found)
+}
+
+fn check_claims(
+    check: &Checker,
+    spec: &SpecFile,
+    students: &[Student],
+    measures: &IndexMap<String, Arc<dyn Measure>>,
+) -> Result<(), SpecError> {
+    let arm = |arm: &str, at: Option<f64>| {
+        if arm == TEACHER {
+            return spec.teacher.is_some();
+        }
+        // An arm outside the sweep has no value of the axis and stands for itself.
+        students.iter().any(|s| s.arm == arm && (s.at.is_none() || s.at == at))
+    };
+    let facts = Facts { teacher: spec.teacher.is_some(), arm: &arm, measures, claims: &spec.claims };
+    for (name, claim) in &spec.claims {
+        claim.check(name, &facts).or_else(|detail| check.fail(&format!("claims.{name}"), detail))?;
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! From results to the plain data of a report.
 
-use super::claims::{Claim, Verdict};
 use super::experiment::Results;
-use super::gather::{RunRecord, TeacherTimeline, median, runs_of};
+use super::gather::{RunRecord, runs_of};
 use super::plan::{Plan, Student, TEACHER};
 use super::spec::{DistillSpec, ReferenceSpec, ScheduleSpec};
+use crate::claims::Claim;
+use crate::measure::{Shown, Subject};
 use crate::train::settings::Training;
+use curricle_core::math::order::median;
 use curricle_report::data;
 
 /// What the report says about how it was made.
@@ -14,8 +16,6 @@ pub struct Context<'a> {
     pub device: &'a str,
     /// Command line.
     pub command: &'a str,
-    /// The resolved spec.
-    pub spec_toml: String,
     /// Duration of this session.
     pub wall_seconds: f64,
 }
@@ -29,15 +29,19 @@ pub fn report_data(plan: &Plan, results: &Results, claims: &[Claim], context: Co
     report.command = context.command.to_owned();
     report.created = now();
     report.wall_seconds = context.wall_seconds;
-    report.spec_toml = context.spec_toml;
+    report.spec_toml.clone_from(&plan.spec_toml);
     report.chance = plan.chance();
-    let headline = headline(plan);
+    let headline = plan.headline();
     report.headline_level = headline.to_string();
     report.arms = arms(plan, results);
-    report.timelines = results.timelines.iter().map(|t| timeline(t, plan, results)).collect();
     report.claims = claims.iter().map(claim).collect();
-    report.references = plan.references.iter().map(|r| reference(r, &results.runs)).collect();
-    report.sections = super::report_grammar::sections(plan, results);
+    report.references = plan.references.iter().map(|r| reference(r, &results.runs, headline)).collect();
+    let shown = shown(plan, results);
+    report.sections.extend(super::report_grammar::loss_section(plan, results, &shown));
+    measurements(Subject::TeacherCheckpoints, plan, results, &shown, &mut report);
+    report.sections.extend(super::report_grammar::choices(plan, results));
+    measurements(Subject::FinalModels, plan, results, &shown, &mut report);
+    report.sections.extend(super::report_grammar::sentence(plan));
     report.sweeps = sweep(plan, &results.runs, headline).into_iter().collect();
     if plan.tuned {
         report.notes.push(
@@ -51,11 +55,6 @@ pub fn report_data(plan: &Plan, results: &Results, claims: &[Claim], context: Co
         ));
     }
     report
-}
-
-/// The largest level is the one that plots and tables are about.
-fn headline(plan: &Plan) -> f64 {
-    plan.evaluation.levels.iter().copied().fold(0.0, f64::max)
 }
 
 /// Arms shown as curves: all, or the best of a tuning grid.
@@ -79,7 +78,7 @@ fn arms(plan: &Plan, results: &Results) -> Vec<data::Arm> {
             continue;
         }
         seen.push(key);
-        let runs = runs_of(&results.runs, &student.arm, student.at, headline(plan));
+        let runs = runs_of(&results.runs, &student.arm, student.at, plan.headline());
         let shown =
             runs.first().and_then(|r| plan.students.iter().find(|s| s.name == r.name)).unwrap_or(student);
         arms.push(data::Arm {
@@ -147,58 +146,30 @@ fn curve(run: &RunRecord, plan: &Plan) -> data::RunCurve {
     }
 }
 
-fn timeline(measured: &TeacherTimeline, plan: &Plan, results: &Results) -> data::Timeline {
-    let batch = plan.teacher.as_ref().map_or(1, |t| t.batch) as u64;
-    let none = |value: Option<f64>| value.unwrap_or(f64::NAN);
-    let points = measured
-        .timeline
-        .points
-        .iter()
-        .map(|p| data::TimelinePoint {
-            step: p.step,
-            samples: p.step * batch,
-            accuracy: none(p.accuracy),
-            degrees: p
-                .degrees
-                .iter()
-                .map(|d| data::DegreeCorrelation {
-                    degree: d.degree as u32,
-                    in_support_mean_abs: none(d.in_support_mean_abs),
-                    in_support_max_abs: none(d.in_support_max_abs),
-                    off_support_mean_abs: none(d.off_support_mean_abs),
-                    off_support_max_abs: none(d.off_support_max_abs),
-                    noise_floor: d.noise_floor,
-                })
-                .collect(),
-        })
-        .collect();
-    // Students that follow one or two intermediate checkpoints name them; a long progression is not a list of marks.
-    let mut used: Vec<data::UsedCheckpoint> = Vec::new();
-    let last = measured.timeline.points.last().map_or(0, |p| p.step);
-    for student in results.used.iter().filter(|u| u.seed == measured.seed && u.steps.len() <= 3) {
-        let arm = plan.students.iter().find(|s| s.name == student.run);
-        let label = arm.map_or_else(|| student.run.clone(), |s| label(&s.training, &s.arm, None, plan));
-        for step in student.steps.iter().filter(|s| **s != last) {
-            let mark = data::UsedCheckpoint { label: label.clone(), samples: step * batch };
-            if !used.contains(&mark) {
-                used.push(mark);
-            }
-        }
+/// What measurements are shown with.
+fn shown<'a>(plan: &Plan, results: &'a Results) -> Shown<'a> {
+    let seed = plan.seeds.first().copied();
+    let firsts = seed.map_or(vec![], |seed| super::report_grammar::firsts(plan, results, seed));
+    let named = |s: &Student| (s.name.clone(), label(&s.training, &s.arm, None, plan));
+    Shown {
+        seed,
+        teacher_batch: plan.teacher.as_ref().map_or(1, |t| t.batch) as u64,
+        students: plan.students.iter().map(named).collect(),
+        runs: &results.runs,
+        used: &results.used,
+        first_checkpoints: firsts.into_iter().map(|(_, step)| step).collect(),
     }
-    let end = measured.timeline.points.last().map_or(0, |p| p.step);
-    data::Timeline {
-        seed: measured.seed,
-        points,
-        transition: measured.timeline.transition.as_ref().map(|t| data::Transition {
-            start_samples: t.start.map_or(0, |e| e.step) * batch,
-            end_samples: t.end.map_or(end, |e| e.step) * batch,
-        }),
-        recommended: measured
-            .timeline
-            .recommended
-            .as_ref()
-            .map(|r| data::Recommended { samples: r.step * batch, reason: r.reason.clone() }),
-        used,
+}
+
+fn measurements(
+    subject: Subject,
+    plan: &Plan,
+    results: &Results,
+    shown: &Shown<'_>,
+    report: &mut data::ReportData,
+) {
+    for (key, measure) in plan.measures.iter().filter(|(_, m)| m.subject() == subject) {
+        measure.report(results.measured.get(key).map_or(&[], Vec::as_slice), shown, report);
     }
 }
 
@@ -215,19 +186,15 @@ fn claim(claim: &Claim) -> data::Claim {
     data::Claim {
         name: claim.name.clone(),
         statement: claim.statement.clone(),
-        verdict: match claim.verdict {
-            Verdict::Pass => data::Verdict::Pass,
-            Verdict::Fail => data::Verdict::Fail,
-            Verdict::Inconclusive => data::Verdict::Inconclusive,
-        },
+        verdict: claim.verdict,
         value: claim.value,
         interval,
         detail: format!("{open}{}", claim.detail),
     }
 }
 
-fn reference(spec: &ReferenceSpec, runs: &[RunRecord]) -> data::Reference {
-    let mine = runs_of(runs, &spec.arm, None, spec.level.unwrap_or(0.99));
+fn reference(spec: &ReferenceSpec, runs: &[RunRecord], headline: f64) -> data::Reference {
+    let mine = runs_of(runs, &spec.arm, None, headline);
     let ours = match spec.level {
         Some(level) => {
             let each: Vec<String> = mine

@@ -4,10 +4,10 @@ use super::folder::{RunFolderError, open_read_only};
 use super::spec::{DistillSpec, Duration, ScheduleSpec, Selector, SelectorName, TeacherSpec};
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::family::Architecture;
+use crate::measure::correlations::kept_recommendation;
 use crate::train::member::Metric;
 use curricle_core::distill::schedule::{Saturation, Schedule, Stage};
 use curricle_files as files;
-use curricle_probe::transition::Timeline;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -71,10 +71,7 @@ impl TeacherRun {
                 let of_seed = path.join(format!("seed-{seed}"));
                 let folder = if of_seed.is_dir() { of_seed } else { path.clone() };
                 let batch = batch_of(&folder)?;
-                let kept = std::fs::read(folder.join(super::folder::CORRELATIONS)).ok();
-                let timeline: Option<Timeline> = kept.and_then(|bytes| super::timeline::parse(&bytes));
-                let recommended = timeline.and_then(|t| t.recommended).map(|r| r.step);
-                Self::of_folder(&folder, batch, recommended)
+                Self::of_folder(&folder, batch, kept_recommendation(&folder))
             }
             TeacherSpec::Files(files) => {
                 let mut checkpoints = Vec::new();

@@ -1,34 +1,29 @@
 //! The runs of one or several seeds: teachers, their correlations, then all students, grouped as the device likes it.
 
 use super::failure::RunError;
-use super::gather::{RunRecord, Status, TeacherTimeline};
-use super::grammar::{self, NgramTimeline, Optimum, ProbedRun};
+use super::gather::{RunRecord, Status, UsedCheckpoints};
 use super::group::{Group, Part, Ready, SeedLane, folder_path};
 use super::options::Options;
 use super::plan::{Plan, Student, TEACHER};
 use super::resolve::{Catalogue, TeacherRun};
 use super::run_spec::{ResolvedDistill, RunSpec};
-use super::timeline;
 use crate::distill::teacher::TeacherCheckpoint;
+use crate::measure::{self, Measure, MeasureContext, MeasureError, Measured, Optimum, Subject};
 use crate::train::member::Supervision;
 use crate::train::settings::Training;
 use curricle_core::distill::schedule::Schedule;
-use curricle_core::task::BooleanTask;
-use curricle_core::task::pcfg::PcfgTask;
+use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What came of one seed.
 #[derive(Default)]
 pub(super) struct SeedResults {
     pub runs: Vec<RunRecord>,
-    pub timeline: Option<TeacherTimeline>,
+    pub measured: IndexMap<String, Vec<Measured>>,
     pub used: Vec<UsedCheckpoints>,
-    pub ngrams: Option<NgramTimeline>,
     pub optimum: Option<Optimum>,
-    pub probed: Vec<ProbedRun>,
     /// It was ended before all was done.
     pub interrupted: bool,
 }
@@ -114,19 +109,8 @@ impl SeedsRun<'_> {
             seed.results.runs.push(record);
             if status == Status::Finished {
                 let folder = self.folder_path(TEACHER, seed.seed);
-                if let Some(spec) = &self.plan.correlations {
-                    let device = &self.options.device;
-                    let task = self.boolean(seed.seed);
-                    let timeline =
-                        timeline::measure(&folder, spec, &*task, seed.seed, device, self.threads).map_err(
-                            |cause| RunError::Correlations { seed: seed.seed, cause: Box::new(cause) },
-                        )?;
-                    seed.results.timeline = Some(TeacherTimeline { seed: seed.seed, timeline });
-                }
-                self.measure_grammar(&folder, &mut seed.results, seed.seed)?;
-                let recommended =
-                    seed.results.timeline.as_ref().and_then(|t| t.timeline.recommended.as_ref());
-                let recommended = recommended.map(|r| r.step);
+                self.optimum(&folder, &mut seed.results, seed.seed)?;
+                let recommended = self.measure(Subject::TeacherCheckpoints, TEACHER, seed)?;
                 seed.teacher = Some(TeacherRun::of_folder(&folder, training.batch, recommended)?);
                 continue;
             }
@@ -206,31 +190,55 @@ impl SeedsRun<'_> {
                 seeds[lane].results.runs.push(record);
             }
         }
-        self.probe(seeds)
+        self.finals(seeds)
     }
 
-    /// n-gram robustness of a teacher's checkpoints, and the most any model can reach.
-    fn measure_grammar(&self, folder: &Path, results: &mut SeedResults, seed: u64) -> Result<(), RunError> {
-        let task = &*self.plan.task;
-        let failed = |cause| RunError::Grammar { seed, cause: Box::new(cause) };
+    /// The most any model can reach.
+    fn optimum(&self, folder: &Path, results: &mut SeedResults, seed: u64) -> Result<(), RunError> {
         let samples = self.plan.evaluation.samples.min(OPTIMUM_SAMPLES);
-        results.optimum = grammar::optimum(folder, task, seed, samples).map_err(failed)?;
-        if let (Some(spec), Some(task)) = (&self.plan.ngrams, PcfgTask::of(task)) {
-            self.options
-                .observer
-                .note(&format!("seed {seed}: n-gram robustness of the teacher's checkpoints"));
-            let machine = (&self.options.device, self.threads);
-            let measured = grammar::ngrams(folder, spec, task, seed, machine, self.options.cancel);
-            results.ngrams = measured.map_err(failed)?;
-        }
+        let found = measure::optimum(folder, &*self.plan.task, seed, samples);
+        results.optimum = found.map_err(|cause| measure_failed("optimum", seed, cause))?;
         Ok(())
     }
 
-    /// Probes of every finished run for non-terminals.
-    fn probe(&self, seeds: &mut [Seed]) -> Result<(), RunError> {
-        let (Some(spec), Some(task)) = (&self.plan.nonterminals, PcfgTask::of(&*self.plan.task)) else {
+    /// Makes the measurements of one run; gives the step they recommend, if any does. Those that were ended early are left out.
+    fn measure(&self, subject: Subject, run: &str, seed: &mut Seed) -> Result<Option<u64>, RunError> {
+        let mut recommended = None;
+        for (key, measure) in self.measures(subject) {
+            let context = MeasureContext {
+                key,
+                folder: &self.folder_path(run, seed.seed),
+                run,
+                seed: seed.seed,
+                task: &*self.plan.task,
+                families: &self.plan.registry.families,
+                device: &self.options.device,
+                threads: self.threads,
+                cancel: self.options.cancel,
+                note: &|text| self.options.observer.note(&format!("seed {}: {text}", seed.seed)),
+            };
+            let found = measure.measure(&context).map_err(|cause| measure_failed(key, seed.seed, cause))?;
+            let Some(value) = found else {
+                seed.results.interrupted = true;
+                continue;
+            };
+            recommended = recommended.or(measure.recommended(&value));
+            let measured = Measured { seed: seed.seed, run: run.to_owned(), value };
+            seed.results.measured.entry(key.to_owned()).or_default().push(measured);
+        }
+        Ok(recommended)
+    }
+
+    fn measures(&self, subject: Subject) -> impl Iterator<Item = (&str, &dyn Measure)> {
+        let all = self.plan.measures.iter().map(|(key, measure)| (key.as_str(), &**measure));
+        all.filter(move |(_, measure)| measure.subject() == subject)
+    }
+
+    /// Measures every finished run.
+    fn finals(&self, seeds: &mut [Seed]) -> Result<(), RunError> {
+        if self.measures(Subject::FinalModels).next().is_none() {
             return Ok(());
-        };
+        }
         for seed in seeds.iter_mut().filter(|s| s.goes_on) {
             let finished = |r: &&RunRecord| r.status == Status::Finished;
             let names: Vec<String> =
@@ -240,21 +248,10 @@ impl SeedsRun<'_> {
                     seed.results.interrupted = true;
                     return Ok(());
                 }
-                let folder = self.folder_path(&name, seed.seed);
-                let device = &self.options.device;
-                let found =
-                    grammar::nonterminals(&folder, (&name, seed.seed), spec, task, device, self.threads);
-                seed.results.probed.push(
-                    found.map_err(|cause| RunError::Grammar { seed: seed.seed, cause: Box::new(cause) })?,
-                );
+                self.measure(Subject::FinalModels, &name, seed)?;
             }
         }
         Ok(())
-    }
-
-    /// The labelled sign vectors of one seed.
-    fn boolean(&self, seed: u64) -> Arc<dyn BooleanTask> {
-        self.plan.task.boolean(seed).expect("the plan was checked: sign vectors are labelled")
     }
 
     /// Trains runs of one family, part and batch size side by side and reads back what they recorded.
@@ -294,13 +291,6 @@ impl SeedsRun<'_> {
     }
 }
 
-/// Teacher checkpoints a student followed.
-#[derive(Debug, Clone)]
-pub struct UsedCheckpoints {
-    /// Name of the student run.
-    pub run: String,
-    /// Seed.
-    pub seed: u64,
-    /// Teacher steps in order of use, where known.
-    pub steps: Vec<u64>,
+fn measure_failed(key: &str, seed: u64, cause: MeasureError) -> RunError {
+    RunError::Measure { seed, key: key.to_owned(), cause: Box::new(cause) }
 }

@@ -1,9 +1,11 @@
 //! The TOML file of an experiment as a person writes it. [`super::plan`] turns it into what is run.
 
+use crate::claims::ClaimSpec;
 use crate::family::transformer::OptimizerSpec;
 use crate::train::checkpointing::CheckpointPolicy;
 use crate::train::settings::StopRule;
 use curricle_core::distill::target::LabelMix;
+use curricle_core::keys::{KeyError, Section};
 use curricle_core::model::{Loss, MlpInit};
 use curricle_core::optim::rate::RateSchedule;
 use indexmap::IndexMap;
@@ -49,6 +51,22 @@ pub enum SpecError {
     },
 }
 
+impl SpecError {
+    /// A mistake in a section of the file `path`.
+    pub fn of(path: &Path, error: KeyError) -> Self {
+        let path = path.to_owned();
+        match error {
+            KeyError::Parse(detail) => Self::Parse { path, detail },
+            KeyError::Value { key, detail } => Self::Value { path, key, detail },
+        }
+    }
+
+    /// A mistake that overrides made.
+    pub fn overridden(overrides: &[String], error: &KeyError) -> Self {
+        Self::Override { argument: overrides.join(" --set "), detail: error.to_string() }
+    }
+}
+
 /// A whole spec file.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +74,9 @@ pub struct SpecFile {
     /// The TOML it was read from, overrides applied.
     #[serde(skip)]
     pub text: String,
+    /// These overrides, `KEY=VALUE` each.
+    #[serde(skip)]
+    pub overrides: Vec<String>,
     /// Name of the experiment; the run folders are `<out>/<experiment>/<arm>/seed-<n>`.
     pub experiment: String,
     /// quick, medium, paper or a variant of these.
@@ -65,6 +86,9 @@ pub struct SpecFile {
     pub description: String,
     /// Seeds; each draws its own support, samples and first weights.
     pub seeds: Vec<u64>,
+    /// The coverage that an interval needs for a claim to pass or fail.
+    #[serde(default = "default_confidence")]
+    pub confidence: f64,
     /// What is learned, read by its kind.
     pub task: toml::Table,
     /// How accuracy is measured.
@@ -77,12 +101,9 @@ pub struct SpecFile {
     /// Student arms by name, in the order of the report.
     #[serde(default)]
     pub arms: IndexMap<String, ArmSpec>,
-    /// Correlations of the teacher's checkpoints to measure after it is trained.
-    pub correlations: Option<CorrelationSpec>,
-    /// n-gram robustness of the teacher's checkpoints to measure after it is trained (masked prediction).
-    pub ngrams: Option<NgramSpec>,
-    /// Probes of every final model for the non-terminals above each token (pcfg).
-    pub nonterminals: Option<NonterminalSpec>,
+    /// Every other section, by key: what is measured. [`super::plan::Plan`] reads and checks them.
+    #[serde(flatten, skip_deserializing)]
+    pub measurements: IndexMap<String, toml::Value>,
     /// An axis along which student arms are repeated.
     pub sweep: Option<SweepSpec>,
     /// A grid over which the students' learning rates are tuned, arm by arm.
@@ -93,6 +114,28 @@ pub struct SpecFile {
     /// Numbers of the paper to print beside ours.
     #[serde(default)]
     pub references: Vec<ReferenceSpec>,
+}
+
+/// The keys of [`SpecFile`]; every other one is a measurement's.
+pub(super) const KEYS: [&str; 14] = [
+    "experiment",
+    "scale",
+    "description",
+    "seeds",
+    "confidence",
+    "task",
+    "evaluation",
+    "teacher",
+    "student",
+    "arms",
+    "sweep",
+    "tune",
+    "claims",
+    "references",
+];
+
+fn default_confidence() -> f64 {
+    0.9
 }
 
 /// Held-out evaluation.
@@ -314,63 +357,6 @@ pub struct DurationSamples {
     pub samples: u64,
 }
 
-/// Monomial correlations of the teacher's checkpoints.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CorrelationSpec {
-    /// Samples per checkpoint.
-    pub samples: usize,
-    /// Degrees.
-    pub degrees: Vec<usize>,
-    /// Random off-support subsets per degree.
-    #[serde(default = "default_random")]
-    pub random: usize,
-    /// At most this many checkpoints, thinned outside the transition first.
-    #[serde(default = "default_most")]
-    pub most_checkpoints: usize,
-}
-
-/// n-gram robustness of the teacher's checkpoints.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NgramSpec {
-    /// Lengths of the n-grams.
-    #[serde(default = "default_sizes")]
-    pub sizes: Vec<usize>,
-    /// Sentences averaged over.
-    pub sentences: u64,
-    /// Every k-th position; default: every 30th, or every 3rd in short sentences.
-    pub every: Option<usize>,
-}
-
-fn default_sizes() -> Vec<usize> {
-    vec![2, 3, 4, 5]
-}
-
-/// A ridge probe of the last layer of every final model.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NonterminalSpec {
-    /// Sentences the probe is fitted to.
-    pub train: u64,
-    /// Sentences it is tested on.
-    pub test: u64,
-    /// Ridge penalty per token.
-    #[serde(default = "default_penalty")]
-    pub penalty: f64,
-}
-
-fn default_penalty() -> f64 {
-    1e-4
-}
-
-fn default_random() -> usize {
-    100
-}
-fn default_most() -> usize {
-    200
-}
-
 /// A key along whose values arms are repeated.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -415,85 +401,6 @@ pub struct TuneSpec {
     pub learning_rate: Vec<f64>,
 }
 
-/// One claim. Arms are named as in the spec; under a sweep `at` picks the value of the axis; under tuning an arm
-/// stands for its best rate.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum ClaimSpec {
-    /// Median over seeds of samples_to(level, arm) / samples_to(level, than) is at most `at_most`.
-    SamplesRatio {
-        /// Numerator.
-        arm: String,
-        /// Denominator.
-        than: String,
-        /// Value of the sweep axis for both.
-        at: Option<f64>,
-        /// Accuracy level.
-        level: f64,
-        /// Bound.
-        at_most: f64,
-    },
-    /// At least this fraction of seeds reaches the level.
-    Reaches {
-        /// Arm.
-        arm: String,
-        /// Value of the sweep axis.
-        at: Option<f64>,
-        /// Accuracy level.
-        level: f64,
-        /// Fraction of seeds.
-        at_least: f64,
-    },
-    /// The median over seeds of the best accuracy ever evaluated is below the level.
-    StaysBelow {
-        /// Arm.
-        arm: String,
-        /// Value of the sweep axis.
-        at: Option<f64>,
-        /// Accuracy level.
-        level: f64,
-    },
-    /// Median over seeds of final_accuracy(arm) - final_accuracy(than) is at least `at_least`.
-    FinalAccuracyGain {
-        /// Arm.
-        arm: String,
-        /// Compared to.
-        than: String,
-        /// Value of the sweep axis for both.
-        at: Option<f64>,
-        /// Bound.
-        at_least: f64,
-    },
-    /// Median over seeds of the largest ratio, over checkpoints inside the transition, of mean in-support to mean
-    /// off-support |correlation| of one degree is at least `at_least`.
-    CorrelationContrast {
-        /// Degree.
-        degree: usize,
-        /// Bound.
-        at_least: f64,
-    },
-    /// At least this fraction of seeds has a teacher whose loss shows three phases: a plateau, a drop, slow improvement.
-    ThreePhases {
-        /// Fraction of seeds.
-        at_least: f64,
-    },
-    /// At least this fraction of seeds has the peak of the median M_robust(n) over the teacher's checkpoints inside the drop
-    /// of its loss.
-    NgramPeakInDrop {
-        /// Length of the n-gram.
-        n: usize,
-        /// Fraction of seeds.
-        at_least: f64,
-    },
-    /// Median over seeds of (in-support mean |correlation| at the final checkpoint) / (its peak inside the transition) is at most `at_most`.
-    CorrelationVanishes {
-        /// Degree.
-        degree: usize,
-        /// Bound.
-        at_most: f64,
-    },
-}
-
 /// A number of the paper and the quantity of ours to print beside it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -524,27 +431,32 @@ impl SpecFile {
     /// # Errors
     /// As [`Self::read`].
     pub fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Self, SpecError> {
-        let parse = |detail: toml::de::Error| SpecError::Parse {
-            path: path.to_owned(),
-            detail: detail.to_string().trim_end().to_owned(),
-        };
-        if overrides.is_empty() {
-            let read: Self = toml::from_str(text).map_err(parse)?;
-            return Ok(Self { text: text.to_owned(), ..read });
-        }
         // The file by itself first, so that its mistakes are shown with their lines.
-        let _: Self = toml::from_str(text).map_err(parse)?;
-        let mut table: toml::Table = toml::from_str(text).map_err(parse)?;
+        let spec = Self::of_text(text).map_err(|e| SpecError::of(path, e))?;
+        if overrides.is_empty() {
+            return Ok(spec);
+        }
+        let mut table: toml::Table = text.parse().expect("it has just been read");
         for argument in overrides {
             apply_override(&mut table, argument)
                 .map_err(|detail| SpecError::Override { argument: argument.clone(), detail })?;
         }
         let text = toml::to_string(&table).expect("a parsed table can be written");
-        let read: Self = toml::from_str(&text).map_err(|e| SpecError::Override {
-            argument: overrides.join(" --set "),
-            detail: e.to_string().trim_end().to_owned(),
-        })?;
-        Ok(Self { text, ..read })
+        let spec = Self::of_text(&text).map_err(|e| SpecError::overridden(overrides, &e))?;
+        Ok(Self { overrides: overrides.to_vec(), ..spec })
+    }
+
+    /// The document without overrides.
+    fn of_text(text: &str) -> Result<Self, KeyError> {
+        let mut document = Section::document(text)?;
+        let others = document.names().into_iter().filter(|name| !KEYS.contains(&name.as_str()));
+        let others: Vec<Section> = others.filter_map(|name| document.take(&name)).collect();
+        let mut spec: Self = document.read()?;
+        for section in others {
+            spec.measurements.insert(section.key().to_owned(), section.read()?);
+        }
+        text.clone_into(&mut spec.text);
+        Ok(spec)
     }
 }
 
@@ -576,6 +488,7 @@ pub fn set(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     const SPEC: &str = r#"
         experiment = "e"
@@ -612,6 +525,15 @@ mod tests {
             let error = parse(SPEC, &[bad]).unwrap_err().to_string();
             assert!(error.contains(bad), "{error}");
         }
+    }
+
+    #[test]
+    fn keys_are_the_fields() {
+        // Everything optional given, so that nothing is left out of the text.
+        let more = "[sweep]\nkey = \"student.batch\"\nvalues = [1]\n[tune]\nlearning_rate = [1]\n[teacher]";
+        let written = toml::to_string(&parse(&SPEC.replace("[teacher]", more), &[]).unwrap()).unwrap();
+        let written: toml::Table = written.parse().unwrap();
+        assert_eq!(written.keys().map(String::as_str).collect::<BTreeSet<_>>(), KEYS.into_iter().collect());
     }
 
     #[test]

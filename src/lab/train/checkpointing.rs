@@ -20,6 +20,12 @@ pub struct CheckpointPolicy {
 /// Accuracies between which a run counts as being inside its transition, scaled from chance 1/2.
 const TRANSITION: std::ops::Range<f64> = 0.52..0.995;
 
+/// Whether an accuracy counts as inside the transition: with any number of classes the band is the same fraction of the way from
+/// the chance level to 1.
+pub fn in_transition(accuracy: f64, chance: f64) -> bool {
+    TRANSITION.contains(&(0.5 + 0.5 * (accuracy - chance) / (1.0 - chance)))
+}
+
 impl CheckpointPolicy {
     /// The next step after `step` at which a checkpoint may be due.
     pub fn next(&self, step: u64, total: u64) -> u64 {
@@ -31,10 +37,8 @@ impl CheckpointPolicy {
 
     /// Whether a checkpoint is due at `step`, given the accuracy evaluated there and the chance level 1/C.
     pub fn due(&self, step: u64, total: u64, accuracy: f64, chance: f64) -> bool {
-        // With C classes the band is the same fraction of the way from chance to 1.
-        let scaled = 0.5 + 0.5 * (accuracy - chance) / (1.0 - chance);
         let dense = self.transition_every_steps.is_some_and(|n| step.is_multiple_of(n))
-            && TRANSITION.contains(&scaled);
+            && in_transition(accuracy, chance);
         step == total
             || dense
             || self.every_steps.is_some_and(|n| step.is_multiple_of(n))

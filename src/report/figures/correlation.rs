@@ -1,8 +1,9 @@
 //! What a teacher's checkpoints reveal about the support, along its training.
 
 use crate::data::{DegreeCorrelation, ReportData, Timeline, TimelinePoint};
+use crate::format;
 use crate::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, Side, TickFormat};
-use crate::{format, stats};
+use curricle_core::math::order::lower_median;
 
 /// Panels of equal x axis: the teacher's accuracy, then one per degree with the correlations inside and outside the
 /// support. The transition is shaded.
@@ -152,7 +153,7 @@ pub fn contrast_sentence(timeline: &Timeline) -> String {
         }
     }
     let peak = inside.iter().copied().fold(f64::NAN, f64::max);
-    match stats::lower_median(&mut outside) {
+    match lower_median(outside) {
         _ if !peak.is_finite() => {
             "No checkpoint lies inside the detected transition: save them more densely to see the correlations there."
                 .to_owned()

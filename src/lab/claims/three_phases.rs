@@ -1,0 +1,46 @@
+//! `three-phases`: the teacher's loss has a plateau, a drop and slow improvement after it.
+
+use super::evidence::require_share;
+use super::words::percent;
+use super::{ClaimKind, Evidence, Facts, Finding};
+use crate::run::gather::TEACHER;
+use serde::{Deserialize, Serialize};
+
+/// At least this share of seeds has a teacher whose loss shows three phases.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreePhases {
+    /// Share of seeds.
+    pub at_least: f64,
+    /// Only seeds in which this holds.
+    pub given: Option<String>,
+}
+
+impl ClaimKind for ThreePhases {
+    fn given(&self) -> Option<&str> {
+        self.given.as_deref()
+    }
+
+    fn check(&self, facts: &Facts<'_>) -> Result<(), String> {
+        require_share(self.at_least)?;
+        if facts.teacher { Ok(()) } else { Err("there is no [teacher]".to_owned()) }
+    }
+
+    fn statement(&self) -> String {
+        let share = percent(self.at_least);
+        format!(
+            "the teacher's loss shows a plateau, a drop and slow improvement in at least {share} of the seeds"
+        )
+    }
+
+    fn finding(&self, evidence: &Evidence<'_>) -> Finding {
+        let teachers = evidence.runs_of(TEACHER, None);
+        let shows = |r: &crate::run::gather::RunRecord| r.loss_phases().is_some_and(|p| p.three_phases);
+        let seeds = teachers.into_iter().map(|r| (r.seed, shows(r))).collect();
+        Finding::Share { seeds, at_least: self.at_least }
+    }
+
+    fn counts_seeds(&self) -> bool {
+        true
+    }
+}
