@@ -34,11 +34,15 @@ pub fn clopper_pearson(successes: u64, trials: u64, confidence: f64) -> Option<[
     Some([low, high])
 }
 
+/// Up to so many trials sums are as cheap as the incomplete beta function, and at p = 1/2 exact.
+const SUMMED: u64 = 50;
+
 /// P(Binomial(n, p) <= k), for n up to a million; NaN unless 0 <= p <= 1.
 pub fn at_most(k: u64, n: u64, p: f64) -> f64 {
-    match k >= n {
-        true => 1.0,
-        false => checked_beta_reg((n - k) as f64, (k + 1) as f64, 1.0 - p).unwrap_or(f64::NAN),
+    match k {
+        _ if k >= n => 1.0,
+        _ if n <= SUMMED => terms(n, p).take(k as usize + 1).sum(),
+        _ => checked_beta_reg((n - k) as f64, (k + 1) as f64, 1.0 - p).unwrap_or(f64::NAN),
     }
 }
 
@@ -47,8 +51,20 @@ pub fn at_least(k: u64, n: u64, p: f64) -> f64 {
     match k {
         0 => 1.0,
         _ if k > n => 0.0,
+        _ if n <= SUMMED => terms(n, p).skip(k as usize).sum(),
         _ => checked_beta_reg(k as f64, (n - k + 1) as f64, p).unwrap_or(f64::NAN),
     }
+}
+
+/// P(Binomial(n, p) = i) for i from 0 to n.
+fn terms(n: u64, p: f64) -> impl Iterator<Item = f64> {
+    let mut choose = 1.0;
+    (0..=n).map(move |i| {
+        if i > 0 {
+            choose = choose * (n - i + 1) as f64 / i as f64;
+        }
+        choose * p.powi(i as i32) * (1.0 - p).powi((n - i) as i32)
+    })
 }
 
 fn invert(increasing: impl Fn(f64) -> f64) -> Option<f64> {
@@ -104,5 +120,10 @@ mod tests {
         assert_eq!((at_most(5, 5, 0.3), at_least(0, 5, 0.3), at_least(6, 5, 0.3)), (1.0, 1.0, 0.0));
         // All of 8 at a bound of 1: certain if the proportion is 1.
         assert_eq!((at_least(8, 8, 1.0), at_most(7, 8, 1.0)), (1.0, 0.0));
+        // Sums of powers of two are exact.
+        assert_eq!(
+            (at_most(0, 1, 0.5), at_most(1, 8, 0.5), at_least(7, 8, 0.5)),
+            (0.5, 9.0 / 256.0, 9.0 / 256.0)
+        );
     }
 }

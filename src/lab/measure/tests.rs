@@ -49,16 +49,16 @@ quantity = "final"
 at_most = 0.0
 "#;
 
-/// How often a checkpoint was measured by these tests.
-static MEASURED: AtomicUsize = AtomicUsize::new(0);
-
-#[derive(Debug)]
-struct NormMeasurement;
+/// Counts how often a checkpoint was measured.
+#[derive(Debug, Default, Clone)]
+struct NormMeasurement(Arc<AtomicUsize>);
 
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 struct Norms {
     scale: f64,
+    #[serde(skip)]
+    count: Arc<AtomicUsize>,
 }
 
 impl Measurement for NormMeasurement {
@@ -67,7 +67,7 @@ impl Measurement for NormMeasurement {
     }
 
     fn resolve(&self, section: Section<'_>, setting: &Setting<'_>) -> Result<Arc<dyn Measure>, KeyError> {
-        let norms: Norms = section.read()?;
+        let norms = Norms { count: self.0.clone(), ..section.read()? };
         section.require_here(setting.teacher, "there is no [teacher] to measure")?;
         section.require(norms.scale > 0.0, "scale", "must be a positive number")?;
         Ok(Arc::new(norms))
@@ -90,7 +90,7 @@ impl Measure for Norms {
 
     fn measure(&self, context: &MeasureContext<'_>) -> Result<Option<Value>, MeasureError> {
         let found = context.each_checkpoint(&self.keys(), |_, path| {
-            MEASURED.fetch_add(1, Ordering::Relaxed);
+            self.count.fetch_add(1, Ordering::Relaxed);
             let first = curricle_files::load(path).map_err(MeasureError::at(path))?.params.layers.remove(0);
             Ok(self.scale * f64::from(first.weight.iter().map(|w| w * w).sum::<f32>().sqrt()))
         })?;
@@ -123,9 +123,13 @@ impl Observer for Silent {
 }
 
 fn plan(text: &str, overrides: &[&str]) -> Result<Plan, SpecError> {
+    counting(text, overrides, &NormMeasurement::default())
+}
+
+fn counting(text: &str, overrides: &[&str], norms: &NormMeasurement) -> Result<Plan, SpecError> {
     let path = Path::new("a.toml");
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-    let registry = Registry::builtin().measurement(NormMeasurement);
+    let registry = Registry::builtin().measurement(norms.clone());
     Plan::resolve_with(SpecFile::parse(path, text, &overrides)?, path, &registry)
 }
 
@@ -145,14 +149,16 @@ fn go(plan: &Plan, out: &Path, existing: Existing, cancel: bool) -> Results {
 #[test]
 fn a_measurement_of_another_crate_is_kept_shown_and_judged_like_ours() {
     let folder = tempfile::tempdir().unwrap();
-    let plan_of = |overrides: &[&str]| plan(SPEC, overrides).unwrap();
+    let norms = NormMeasurement::default();
+    let plan_of = |overrides: &[&str]| counting(SPEC, overrides, &norms).unwrap();
+    let measured = || norms.0.swap(0, Ordering::Relaxed);
     let whole = plan_of(&[]);
     assert!(whole.spec_toml.contains("[correlations]") && whole.spec_toml.contains("[norms]\nscale = 2.0"));
     let results = go(&whole, folder.path(), Existing::Fresh, false);
-    assert_eq!((results.interrupted, MEASURED.swap(0, Ordering::Relaxed)), (false, 15));
-    let norms = &results.measured["norms"];
-    assert_eq!(norms.iter().map(|m| m.seed).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    assert_eq!(curve(&norms[0].value).iter().map(|p| p[0]).collect::<Vec<_>>(), [20.0, 40.0, 60.0]);
+    assert_eq!((results.interrupted, measured()), (false, 15));
+    let found = &results.measured["norms"];
+    assert_eq!(found.iter().map(|m| m.seed).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(curve(&found[0].value).iter().map(|p| p[0]).collect::<Vec<_>>(), [20.0, 40.0, 60.0]);
     // Judged.
     let claims = judge(&whole, &results);
     assert_eq!(claims.iter().map(|c| c.verdict).collect::<Vec<_>>(), [Verdict::Pass, Verdict::Fail]);
@@ -164,10 +170,10 @@ fn a_measurement_of_another_crate_is_kept_shown_and_judged_like_ours() {
     assert_eq!(report.sections[0].figures[0].panels[0].series[0].label, "seed 1");
     // Kept, and measured again only where the settings differ.
     let again = go(&whole, folder.path(), Existing::Resume, false);
-    assert_eq!((&again.measured["norms"], MEASURED.swap(0, Ordering::Relaxed)), (norms, 0));
+    assert_eq!((&again.measured["norms"], measured()), (found, 0));
     let other = go(&plan_of(&["norms.scale=4.0"]), folder.path(), Existing::Resume, false);
-    assert_eq!(MEASURED.swap(0, Ordering::Relaxed), 15);
-    assert_eq!(curve(&other.measured["norms"][0].value)[2][1], 2.0 * curve(&norms[0].value)[2][1]);
+    assert_eq!(measured(), 15);
+    assert_eq!(curve(&other.measured["norms"][0].value)[2][1], 2.0 * curve(&found[0].value)[2][1]);
     // A fresh run leaves nothing of it.
     let file = |seed: u64| folder.path().join(format!("tiny/teacher/seed-{seed}/norms.json"));
     assert!(file(1).exists());
