@@ -11,7 +11,7 @@ use curricle::lab::measure::{
     curve_section,
 };
 use curricle::lab::registry::Registry;
-use curricle::lab::run::experiment::run;
+use curricle::lab::run::experiment;
 use curricle::lab::run::gather::Status;
 use curricle::lab::run::judge::judge;
 use curricle::lab::run::options::{Existing, Observer, Options};
@@ -21,7 +21,7 @@ use curricle::lab::run::spec::SpecFile;
 use curricle::lab::train::member::Metric;
 use curricle::report::data::ReportData;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -120,7 +120,8 @@ impl Observer for Silent {
     fn note(&self, _: &str) {}
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// The verdict on the claim, and the names of the report's figures.
+pub fn run() -> Result<(Verdict, Vec<String>), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let path = Path::new("norms.toml");
     let registry = Registry::builtin().measurement(FirstLayerNorm);
@@ -134,7 +135,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         observer: &Silent,
         save_every: Duration::from_secs(30),
     };
-    let results = run(&plan, &options)?;
+    let results = experiment::run(&plan, &options)?;
     let claims = judge(&plan, &results);
     for claim in &claims {
         println!("{}: {}\n  {}", claim.verdict.as_str(), claim.statement, claim.detail);
@@ -142,8 +143,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let context = Context { device: "cpu", command: "custom_measurement", wall_seconds: 0.0 };
     let report = report_data(&plan, &results, &claims, context);
     let written = curricle::report::write(&report, &plan.root(folder.path()))?;
-    let figures: Vec<_> = written.figures.iter().filter_map(|f| f.file_name()).collect();
-    println!("figures: {figures:?}");
-    assert_eq!(claims[0].verdict, Verdict::Pass);
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok((claims[0].verdict, written.figures.iter().filter_map(name).collect()))
+}
+
+#[allow(dead_code)]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (_, figures) = run()?;
+    println!("figures: {}", figures.join(", "));
     Ok(())
 }

@@ -4,6 +4,8 @@
 mod bounds_against_measured;
 #[path = "../examples/correlate_any_function.rs"]
 mod correlate_any_function;
+#[path = "../examples/custom_measurement.rs"]
+mod custom_measurement;
 #[path = "../examples/distil_once.rs"]
 mod distil_once;
 
@@ -31,4 +33,11 @@ fn a_rule_that_knows_three_coordinates_correlates_with_them() {
         assert!((value.abs() - 1.0).abs() < 5.0 * error, "{coordinates:?}: {value} +- {error}");
     }
     assert!(found.iter().skip(4).all(|(_, value, error)| value.abs() < 5.0 * error));
+}
+
+#[test]
+fn a_measurement_of_ones_own_has_its_claim_judged_and_its_curve_drawn() {
+    let (verdict, figures) = custom_measurement::run().unwrap();
+    assert_eq!(verdict.as_str(), "PASS");
+    assert!(figures.iter().any(|name| name.contains("norm-of-the-first-layer")), "{figures:?}");
 }
