@@ -5,6 +5,7 @@
 
 pub mod boolean;
 pub mod hierarchy;
+pub mod junta;
 pub mod kind;
 pub mod parity;
 pub mod pcfg;
@@ -24,5 +25,6 @@ pub fn builtin() -> Vec<Arc<dyn TaskKind>> {
         Arc::new(parity::Parity),       // the sign of one monomial
         Arc::new(hierarchy::Hierarchy), // a tree of parities
         Arc::new(pcfg::kind::Pcfg),     // sentences
+        Arc::new(junta::Junta),         // the sign of a sum of monomials
     ]
 }
