@@ -1,56 +1,53 @@
 //! A family of models from outside the library: a one-dimensional convolution with ReLU and average pooling, its gradients
 //! written by hand. The ordinary loop trains it as teacher and student, keeps checkpoints, resumes, and correlates.
 use curricle::files::{Tensors, tensors::Tensor};
-use curricle::lab::experiment::{Experiment, Outcome};
 use curricle::lab::family::{OnCpu, SignFamily, on_cpu::describe};
-use curricle::lab::registry::Registry;
+use curricle::lab::{Finished, Laboratory, LaboratoryError};
 use curricle::model::{LogitModel, ModelError, SignModel};
 use curricle::optim::{Steps, StepsResult};
 use curricle::rng::{Purpose, Stream, bits, unit_f32};
 use curricle::task::Samples;
 use serde::{Deserialize, Serialize};
 
-/// `model = { kind = "conv1d", channels = 8, window = 5 }`.
+/// `model = { kind = "conv1d", channels = 8, window = 3, pool = 2 }`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keys {
     channels: usize,
     window: usize,
+    pool: usize,
 }
 
-/// Logits = head . mean over positions of relu(filter * x + bias).
+/// Logits = head of the averages of relu(filter * x + bias) over `pool` positions each.
 pub struct Conv {
     keys: Keys,
     d: usize,
     classes: usize,
-    /// [channels, window + 1], the bias last; then the head, [classes, channels + 1], likewise.
+    /// Filters [channels, window + 1] and head [classes, channels x blocks + 1], biases last in each row.
     params: [Vec<f32>; 2],
 }
 
+impl Keys {
+    /// Rows and columns of filters and head for d inputs.
+    fn shapes(&self, d: usize, classes: usize) -> [[usize; 2]; 2] {
+        let blocks = (d + 1 - self.window) / self.pool;
+        [[self.channels, self.window + 1], [classes, self.channels * blocks + 1]]
+    }
+}
+
 impl Conv {
-    fn signs(&self, samples: &Samples, i: usize) -> Vec<f32> {
-        (0..self.d).map(|j| if samples.row(i)[j / 32] >> (j % 32) & 1 == 1 { -1.0 } else { 1.0 }).collect()
-    }
-
-    fn positions(&self) -> usize {
-        self.d - self.keys.window + 1
-    }
-
-    /// Preactivations [channels, positions] and pooled activations [channels].
-    fn hidden(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let (w, n) = (self.keys.window, self.positions());
-        let filters = self.params[0].chunks_exact(w + 1);
-        let z: Vec<f32> = filters
-            .flat_map(|f| (0..n).map(move |p| f[w] + (0..w).map(|i| f[i] * x[p + i]).sum::<f32>()))
-            .collect();
-        let pooled = z.chunks_exact(n).map(|row| row.iter().map(|z| z.max(0.0)).sum::<f32>() / n as f32);
-        let pooled = pooled.collect();
-        (z, pooled)
-    }
-
-    fn head(&self, pooled: &[f32]) -> Vec<f32> {
-        let rows = self.params[1].chunks_exact(pooled.len() + 1);
-        rows.map(|r| r[pooled.len()] + r.iter().zip(pooled).map(|(a, b)| a * b).sum::<f32>()).collect()
+    /// Preactivations [channels, positions], pooled activations [channels, blocks] and logits of sample i.
+    fn forward(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let Keys { window: w, pool, .. } = self.keys;
+        let positions = (self.d + 1 - w) / pool * pool;
+        let at = |f: &[f32], p: usize| f[w] + f.iter().zip(&x[p..p + w]).map(|(f, x)| f * x).sum::<f32>();
+        let rows = self.params[0].chunks_exact(w + 1);
+        let z: Vec<f32> = rows.flat_map(|f| (0..positions).map(move |p| at(f, p))).collect();
+        let mean = |block: &[f32]| block.iter().map(|z| z.max(0.0)).sum::<f32>() / pool as f32;
+        let pooled: Vec<f32> = z.chunks_exact(pool).map(mean).collect();
+        let row = |r: &[f32]| r[pooled.len()] + r.iter().zip(&pooled).map(|(a, b)| a * b).sum::<f32>();
+        let logits = self.params[1].chunks_exact(pooled.len() + 1).map(row).collect();
+        (z, pooled, logits)
     }
 }
 
@@ -58,14 +55,13 @@ impl LogitModel for Conv {
     fn d(&self) -> usize {
         self.d
     }
-
     fn classes(&self) -> usize {
         self.classes
     }
-
     fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
-        for (i, out) in logits.chunks_exact_mut(self.classes).enumerate() {
-            out.copy_from_slice(&self.head(&self.hidden(&self.signs(samples, i)).1));
+        let signs = samples.to_signs();
+        for (x, out) in signs.chunks_exact(self.d).zip(logits.chunks_exact_mut(self.classes)) {
+            out.copy_from_slice(&self.forward(x).2);
         }
         Ok(())
     }
@@ -75,49 +71,43 @@ impl SignModel for Conv {
     type Params = Tensors;
 
     fn train(&mut self, steps: &Steps) -> StepsResult {
-        let (w, n, channels) = (self.keys.window, self.positions(), self.keys.channels);
-        let width = steps.loss.target_width(self.classes);
+        let Keys { window: w, pool, .. } = self.keys;
+        let (signs, width) = (steps.samples.to_signs(), steps.loss.target_width(self.classes));
         let mut loss_sum = 0.0;
         for (step, rate) in steps.rates.iter().enumerate() {
             let mut gradient = self.params.clone().map(|p| vec![0.0; p.len()]);
             for i in step * steps.batch..(step + 1) * steps.batch {
-                let x = self.signs(steps.samples, i);
-                let (z, pooled) = self.hidden(&x);
-                let (logits, mut out) = (self.head(&pooled), vec![0.0; self.classes]);
-                let target = &steps.targets[i * width..][..width];
+                let x = &signs[i * self.d..][..self.d];
+                let (z, pooled, logits) = self.forward(x);
+                let (target, mut out) = (&steps.targets[i * width..][..width], vec![0.0; self.classes]);
                 loss_sum += f64::from(steps.loss.gradient(&logits, target, &mut out));
-                for (c, g) in out.iter().enumerate() {
-                    let row = &mut gradient[1][c * (channels + 1)..][..channels + 1];
+                let columns = pooled.len() + 1;
+                for (row, g) in gradient[1].chunks_exact_mut(columns).zip(&out) {
                     row.iter_mut().zip(pooled.iter().chain(&[1.0])).for_each(|(r, p)| *r += g * p);
                 }
-                for channel in 0..channels {
-                    let head = |c: usize| self.params[1][c * (channels + 1) + channel];
-                    let back = out.iter().enumerate().map(|(c, g)| g * head(c)).sum::<f32>() / n as f32;
+                for (at, _) in z.iter().enumerate().filter(|(_, z)| **z > 0.0) {
+                    let head = |c: usize| self.params[1][c * columns + at / pool];
+                    let back = out.iter().enumerate().map(|(c, g)| g * head(c)).sum::<f32>() / pool as f32;
+                    let (channel, p) = (at / (z.len() / self.keys.channels), at % (z.len() / self.keys.channels));
                     let row = &mut gradient[0][channel * (w + 1)..][..w + 1];
-                    for p in (0..n).filter(|p| z[channel * n + p] > 0.0) {
-                        row[..w].iter_mut().zip(&x[p..]).for_each(|(r, x)| *r += back * x);
-                        row[w] += back;
-                    }
+                    row.iter_mut().zip(x[p..p + w].iter().chain(&[1.0])).for_each(|(r, x)| *r += back * x);
                 }
             }
-            for (params, gradient) in self.params.iter_mut().zip(&gradient) {
-                for (p, g) in params.iter_mut().zip(gradient) {
-                    *p -= rate * (g / steps.batch as f32 + steps.weight_decay * *p);
-                }
+            for (p, g) in self.params.iter_mut().flatten().zip(gradient.iter().flatten()) {
+                *p -= rate * (g / steps.batch as f32 + steps.weight_decay * *p);
             }
         }
         StepsResult { loss_sum }
     }
 
     fn to_params(&self) -> Tensors {
-        let shapes = [[self.keys.channels, self.keys.window + 1], [self.classes, self.keys.channels + 1]];
-        let tensor = |i: usize, name: &str| Tensor {
+        let [filters, head] = self.keys.shapes(self.d, self.classes);
+        let list = [("filters", filters, 0), ("head", head, 1)].map(|(name, shape, i)| Tensor {
             name: name.to_owned(),
-            shape: shapes[i].to_vec(),
+            shape: shape.to_vec(),
             data: self.params[i].clone(),
-        };
-        let about = describe::<Conv1d>(&self.keys, self.d, self.classes);
-        Tensors { about, list: vec![tensor(0, "filters"), tensor(1, "head")] }
+        });
+        Tensors { about: describe::<Conv1d>(&self.keys, self.d, self.classes), list: list.to_vec() }
     }
 }
 
@@ -131,29 +121,42 @@ impl SignFamily for Conv1d {
     const KIND: &'static str = "conv1d";
 
     fn check(&self, keys: &Keys, d: usize, _: usize) -> Result<(), (&'static str, String)> {
-        match (1..=d).contains(&keys.window) && keys.channels > 0 {
-            true => Ok(()),
-            false => Err(("window", format!("must be from 1 to {d}, with at least one channel"))),
-        }
+        let Keys { channels, window, pool } = *keys;
+        let fits = channels > 0 && (1..=d).contains(&window) && (1..=d + 1 - window.min(d)).contains(&pool);
+        if fits { Ok(()) } else { Err(("window", format!("window and pool must fit d = {d} inputs"))) }
     }
 
     fn first(&self, keys: &Keys, d: usize, classes: usize, seed: u64) -> Conv {
-        let draw = |tensor: u32, len: usize, fan_in: usize| {
-            let words = (0..len as u64).map(|i| bits(seed, Stream::new(Purpose::Init, tensor), i, 0)[0]);
-            words.map(|w| (2.0 * unit_f32(w) - 1.0) / (fan_in as f32).sqrt()).collect()
-        };
-        let (filters, head) = (keys.channels * (keys.window + 1), classes * (keys.channels + 1));
-        let params = [draw(0, filters, keys.window), draw(1, head, keys.channels)];
+        let params = [0, 1].map(|t| {
+            let [rows, columns] = keys.shapes(d, classes)[t];
+            let word = |i| bits(seed, Stream::new(Purpose::Init, t as u32), i as u64, 0)[0];
+            (0..rows * columns).map(|i| (2.0 * unit_f32(word(i)) - 1.0) / (columns as f32).sqrt()).collect()
+        });
         Conv { keys: keys.clone(), d, classes, params }
     }
 
     fn load(&self, keys: &Keys, d: usize, classes: usize, tensors: &Tensors) -> Result<Conv, String> {
-        let filters = tensors.get("filters", &[keys.channels, keys.window + 1])?.to_vec();
-        let head = tensors.get("head", &[classes, keys.channels + 1])?.to_vec();
-        Ok(Conv { keys: keys.clone(), d, classes, params: [filters, head] })
+        let [filters, head] = keys.shapes(d, classes);
+        let params = [tensors.get("filters", &filters)?.to_vec(), tensors.get("head", &head)?.to_vec()];
+        Ok(Conv { keys: keys.clone(), d, classes, params })
     }
 
     fn label(&self, keys: &Keys) -> String {
         format!("{} channels of {}", keys.channels, keys.window)
     }
+}
+
+const SPEC: &str = include_str!("custom_family.toml");
+
+/// Trains a teacher and a student below `out`.
+pub fn run(out: &std::path::Path) -> Result<Finished, LaboratoryError> {
+    Laboratory::new().family(OnCpu(Conv1d)).run(SPEC, out)
+}
+
+#[allow(dead_code)]
+fn main() -> Result<(), LaboratoryError> {
+    let finished = run(std::path::Path::new("runs"))?;
+    let show = |r: &curricle::lab::run::gather::RunRecord| println!("{}: accuracy {:?}", r.name, r.final_accuracy);
+    finished.results.runs.iter().for_each(show);
+    Ok(())
 }
