@@ -88,7 +88,8 @@ impl SignModel for Conv {
                 for (at, _) in z.iter().enumerate().filter(|(_, z)| **z > 0.0) {
                     let head = |c: usize| self.params[1][c * columns + at / pool];
                     let back = out.iter().enumerate().map(|(c, g)| g * head(c)).sum::<f32>() / pool as f32;
-                    let (channel, p) = (at / (z.len() / self.keys.channels), at % (z.len() / self.keys.channels));
+                    let (channel, p) =
+                        (at / (z.len() / self.keys.channels), at % (z.len() / self.keys.channels));
                     let row = &mut gradient[0][channel * (w + 1)..][..w + 1];
                     row.iter_mut().zip(x[p..p + w].iter().chain(&[1.0])).for_each(|(r, x)| *r += back * x);
                 }
@@ -156,7 +157,8 @@ pub fn run(out: &std::path::Path) -> Result<Finished, LaboratoryError> {
 #[allow(dead_code)]
 fn main() -> Result<(), LaboratoryError> {
     let finished = run(std::path::Path::new("runs"))?;
-    let show = |r: &curricle::lab::run::gather::RunRecord| println!("{}: accuracy {:?}", r.name, r.final_accuracy);
+    let show =
+        |r: &curricle::lab::run::gather::RunRecord| println!("{}: accuracy {:?}", r.name, r.final_accuracy);
     finished.results.runs.iter().for_each(show);
     Ok(())
 }

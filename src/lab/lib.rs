@@ -10,6 +10,7 @@
 //! family       families of models
 //! memory       training without specs and folders
 //! registry     the kinds of things a spec can name
+//! laboratory   all of it in a program
 //! measure      what is measured of runs
 //! claims       what a spec claims, and verdicts
 //! run          experiments: specs, run folders, metrics
@@ -20,6 +21,7 @@ pub mod claims;
 pub mod device;
 pub mod distill;
 pub mod family;
+pub mod laboratory;
 pub mod measure;
 pub mod memory;
 pub mod model;
@@ -28,3 +30,5 @@ pub mod registry;
 pub mod run;
 pub mod train;
 pub mod transformer;
+
+pub use laboratory::{Finished, Laboratory, LaboratoryError};

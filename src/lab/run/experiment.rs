@@ -3,7 +3,7 @@
 use super::failure::RunError;
 use super::gather::{RunRecord, Status, UsedCheckpoints};
 use super::options::{Existing, Options};
-use super::plan::{Plan, TEACHER};
+use super::plan::Plan;
 use super::seeds::{SeedResults, SeedsRun};
 use crate::device::Device;
 use crate::measure::{Measured, Optimum};
@@ -35,6 +35,29 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Results, RunError> {
     if options.existing == Existing::Refuse {
         refuse_existing(plan, options)?;
     }
+    if plan.cells.is_empty() {
+        return run_one(plan, options);
+    }
+    let mut results = Results::default();
+    for cell in &plan.cells {
+        if options.cancel.load(Ordering::Relaxed) {
+            results.interrupted = true;
+            break;
+        }
+        let found = run_one(cell, options)?;
+        results.interrupted |= found.interrupted;
+        results.runs.extend(found.runs);
+        for (key, found) in found.measured {
+            results.measured.entry(key).or_default().extend(found);
+        }
+        results.used.extend(found.used);
+        results.optima.extend(found.optima);
+    }
+    Ok(results)
+}
+
+/// Runs every seed of an experiment, or of one cell of a sweep over all of it.
+fn run_one(plan: &Plan, options: &Options) -> Result<Results, RunError> {
     let seeds = match &options.device {
         Device::Cpu => side_by_side(plan, options)?,
         Device::Gpu(_) => {
@@ -107,12 +130,14 @@ fn side_by_side(plan: &Plan, options: &Options) -> Result<Vec<SeedResults>, RunE
 /// Refuses before anything is trained, not after the first teacher.
 fn refuse_existing(plan: &Plan, options: &Options) -> Result<(), RunError> {
     let root = plan.root(&options.out);
-    let teacher = plan.teacher.iter().map(|_| TEACHER);
-    let names: Vec<&str> = teacher.chain(plan.students.iter().map(|s| s.name.as_str())).collect();
+    let one = |plan: &'_ Plan| plan.teacher.iter().map(|_| plan.teacher_run.clone()).collect::<Vec<_>>();
+    let teachers = if plan.cells.is_empty() { one(plan) } else { plan.cells.iter().flat_map(one).collect() };
+    let names: Vec<String> =
+        teachers.into_iter().chain(plan.students.iter().map(|s| s.name.clone())).collect();
     let mut found = Vec::new();
     for name in names {
         for seed in &plan.seeds {
-            let path = root.join(name).join(format!("seed-{seed}"));
+            let path = root.join(&name).join(format!("seed-{seed}"));
             if path.join("spec.toml").exists() || path.join("metrics.jsonl").exists() {
                 found.push(path);
             }

@@ -3,9 +3,9 @@
 pub use super::gather::TEACHER;
 use super::spec::{
     self, ArmSpec, DistillSpec, Duration, EvaluationSpec, ReferenceSpec, ScheduleSpec, Selector, SpecError,
-    SpecFile, TeacherSpec,
+    SpecFile, SweepSpec, TeacherSpec,
 };
-use super::sweep::repeats;
+use super::sweep::{cells, repeats};
 use super::task;
 use crate::claims::{ClaimSpec, Facts};
 use crate::family::{Architecture, ArmModel};
@@ -47,6 +47,12 @@ pub struct Plan {
     pub students: Vec<Student>,
     /// What is measured, by key.
     pub measures: IndexMap<String, Arc<dyn Measure>>,
+    /// Name of the teacher's runs.
+    pub teacher_run: String,
+    /// Value of the sweep that the teacher belongs to.
+    pub teacher_at: Option<f64>,
+    /// The experiment at each value, where a sweep changes all of it; then `students` are those of all cells.
+    pub cells: Vec<Plan>,
     /// Name of what the sweep changes, if there is one.
     pub axis: Option<String>,
     /// True when arms are repeated over learning rates.
@@ -126,6 +132,16 @@ impl Plan {
             "confidence",
             "a coverage from 0.5 to below 1 is needed, such as 0.9",
         )?;
+        let cells = match &spec.sweep {
+            Some(sweep) => cells(&spec, sweep).or_else(|(key, detail)| check.fail(key, detail))?,
+            None => None,
+        };
+        let cells = cells.into_iter().flatten().map(|(at, mut cell)| {
+            cell.seeds.clone_from(&spec.seeds);
+            let name = spec.sweep.as_ref().map_or("", SweepSpec::name);
+            Ok(Self::resolve_with(cell, path, registry)?.cell(name, at))
+        });
+        let cells: Vec<Self> = cells.collect::<Result<_, SpecError>>()?;
         let task = task::of_spec(&spec.text, &registry.tasks, spec.seeds[0]).map_err(|e| check.of(e))?;
         let evaluation = &spec.evaluation;
         check.require(
@@ -181,6 +197,10 @@ impl Plan {
             "arms",
             "the spec trains nothing: give a [teacher] or [arms.NAME]",
         )?;
+        if !cells.is_empty() {
+            // The runs of the experiment are those of its cells.
+            students = cells.iter().flat_map(|cell| cell.students.clone()).collect();
+        }
         let setting = Setting { task: &*task, seed: spec.seeds[0], teacher: teacher.is_some() };
         let measures = measures(&check, &spec, &setting)?;
         check_claims(&check, &spec, &students, &measures)?;
@@ -200,6 +220,9 @@ impl Plan {
             spec_toml,
             confidence: spec.confidence,
             registry: registry.clone(),
+            teacher_run: TEACHER.to_owned(),
+            teacher_at: None,
+            cells,
             axis: spec.sweep.as_ref().map(|s| s.name().to_owned()),
             tuned: spec.tune.is_some(),
             experiment: spec.experiment,
@@ -219,6 +242,21 @@ impl Plan {
     /// The largest level is the one that plots and tables are about, and by which tuned rates are chosen.
     pub fn headline(&self) -> f64 {
         self.evaluation.levels.iter().copied().fold(0.0, f64::max)
+    }
+
+    /// Turns a plan into the cell of a sweep over the whole experiment: its runs are named and marked by the value.
+    fn cell(mut self, name: &str, at: f64) -> Self {
+        let value = format!("{name}-{at}");
+        self.teacher_run = format!("{TEACHER}+{value}");
+        self.teacher_at = Some(at);
+        for student in &mut self.students {
+            student.name = match student.name.split_once('+') {
+                Some((arm, rest)) => format!("{arm}+{value},{rest}"),
+                None => format!("{}+{value}", student.name),
+            };
+            student.at = Some(at);
+        }
+        self
     }
 
     /// Accuracy of guessing.
@@ -639,9 +677,15 @@ mod tests {
             names("key = \"arms.one-shot.weight_decay\"\nvalues = [0.1]"),
             ["ce", "one-shot+weight_decay-0.1"]
         );
+        let plan = resolve("[sweep]\nkey = \"task.d\"\nvalues = [10, 12]", &[]).unwrap();
+        let d = |cell: &Plan| cell.task.boolean(1).unwrap().d();
+        assert_eq!(plan.cells.iter().map(d).collect::<Vec<_>>(), [10, 12]);
+        assert_eq!(plan.cells[1].teacher_run, "teacher+d-12");
+        let runs: Vec<&str> = plan.students.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(runs, ["ce+d-10", "one-shot+d-10", "ce+d-12", "one-shot+d-12"]);
         for (sweep, key, says) in [
             ("axis = \"temperature\"\nvalues = [1]", "sweep.axis", "student.distill.temperature"),
-            ("key = \"task.d\"\nvalues = [1]", "sweep.key", "student."),
+            ("key = \"seeds\"\nvalues = [1]", "sweep.key", "student."),
             ("key = \"student.hiden\"\nvalues = [1]", "sweep", "hiden"),
             ("key = \"student.batch\"\nvalues = [\"x\"]", "sweep.values", "number"),
             (

@@ -60,15 +60,17 @@ pub fn report_data(plan: &Plan, results: &Results, claims: &[Claim], context: Co
 /// Arms shown as curves: all, or the best of a tuning grid.
 fn arms(plan: &Plan, results: &Results) -> Vec<data::Arm> {
     let mut arms = Vec::new();
-    if let Some(training) = &plan.teacher {
-        let runs: Vec<&RunRecord> = results.runs.iter().filter(|r| r.is_teacher()).collect();
+    let cells = if plan.cells.is_empty() { std::slice::from_ref(plan) } else { &plan.cells[..] };
+    for cell in cells {
+        let Some(training) = &cell.teacher else { continue };
+        let runs = results.runs.iter().filter(|r| r.name == cell.teacher_run);
         arms.push(data::Arm {
-            name: TEACHER.to_owned(),
-            label: label(training, TEACHER, None, plan),
+            name: cell.teacher_run.clone(),
+            label: label(training, TEACHER, cell.teacher_at, plan),
             kind: data::ArmKind::Teacher,
             group: String::new(),
             settings: settings(training, None),
-            runs: runs.into_iter().map(|r| curve(r, plan)).collect(),
+            runs: runs.map(|r| curve(r, plan)).collect(),
         });
     }
     let mut seen: Vec<(&str, Option<u64>)> = Vec::new();

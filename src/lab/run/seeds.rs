@@ -95,12 +95,12 @@ impl SeedsRun<'_> {
             .enumerate()
             .map(|(lane, seed)| Ready {
                 lane,
-                name: TEACHER,
+                name: &self.plan.teacher_run,
                 arm: TEACHER,
-                at: None,
+                at: self.plan.teacher_at,
                 training,
                 supervision: Supervision::Labels,
-                spec: RunSpec::new(self.plan, TEACHER, TEACHER, seed.seed, training).to_toml(),
+                spec: RunSpec::new(self.plan, &self.plan.teacher_run, TEACHER, seed.seed, training).to_toml(),
             })
             .collect();
         let records = self.group(training.family, Part::Teacher, ready, seeds)?;
@@ -108,9 +108,9 @@ impl SeedsRun<'_> {
             let status = record.status;
             seed.results.runs.push(record);
             if status == Status::Finished {
-                let folder = self.folder_path(TEACHER, seed.seed);
+                let folder = self.folder_path(&self.plan.teacher_run, seed.seed);
                 self.optimum(&folder, &mut seed.results, seed.seed)?;
-                let recommended = self.measure(Subject::TeacherCheckpoints, TEACHER, seed)?;
+                let recommended = self.measure(Subject::TeacherCheckpoints, &self.plan.teacher_run, seed)?;
                 seed.teacher = Some(TeacherRun::of_folder(&folder, training.batch, recommended)?);
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Student arms repeated along the values of any key of the spec.
+//! Arms, or the whole experiment, repeated along the values of any key of the spec.
 
 use super::spec::{SpecFile, SweepSpec, set};
 
@@ -11,24 +11,13 @@ pub fn repeats(
     spec: &SpecFile,
     sweep: &SweepSpec,
     arm: &str,
-) -> Result<Option<Vec<(f64, SpecFile)>>, (&'static str, String)> {
-    if let Some(detail) = sweep.outdated() {
-        return Err(("sweep.axis", detail));
-    }
-    if let Some(unknown) = sweep.arms.iter().flatten().find(|a| !spec.arms.contains_key(*a)) {
-        return Err(("sweep.arms", format!("there is no arm {unknown:?}")));
-    }
-    if sweep.values.is_empty() {
-        return Err(("sweep.values", "give at least one value".to_owned()));
-    }
+) -> Result<Option<Vec<(f64, SpecFile)>>, Mistake> {
     let in_this = sweep.key.strip_prefix("arms.").map(|rest| rest.split_once('.').unwrap_or((rest, "")));
     let (field, named) = match (sweep.key.strip_prefix("student."), in_this) {
         (Some(field), _) => (field, sweep.arms.as_ref().map(|arms| arms.iter().any(|a| a == arm))),
         (None, Some((name, field))) if spec.arms.contains_key(name) => (field, Some(name == arm)),
-        _ => {
-            let detail = format!("{:?} is no key of students: begin with student. or arms.NAME.", sweep.key);
-            return Err(("sweep.key", detail));
-        }
+        // A key of the whole experiment: see `cells`.
+        _ => return Ok(None),
     };
     let mut table: toml::Table = toml::from_str(&spec.text).expect("the spec was read from this text");
     let first = field.split('.').next().unwrap_or(field);
@@ -49,17 +38,68 @@ pub fn repeats(
     if let (None, Some(shared), true) = (own, shared, field != first) {
         set(&mut table, &format!("arms.{arm}.{first}"), shared).map_err(|e| ("sweep.key", e))?;
     }
+    with_values(sweep, &table, &format!("arms.{arm}.{field}")).map(Some)
+}
+
+/// A key of the spec and what is wrong there.
+type Mistake = (&'static str, String);
+
+/// For each value of the sweep its number, and the spec `table` with the value at `key`.
+fn with_values(sweep: &SweepSpec, table: &toml::Table, key: &str) -> Result<Vec<(f64, SpecFile)>, Mistake> {
     let with = |value: &toml::Value| {
         let number = number(value).ok_or_else(|| {
             ("sweep.values", format!("{value} is neither a number nor a list of one number"))
         })?;
         let mut table = table.clone();
-        set(&mut table, &format!("arms.{arm}.{field}"), value.clone()).map_err(|e| ("sweep.key", e))?;
+        set(&mut table, key, value.clone()).map_err(|e| ("sweep.key", e))?;
         let text = toml::to_string(&table).expect("a parsed table can be written");
         let changed = SpecFile::parse(std::path::Path::new("spec"), &text, &[]);
         Ok((number, changed.map_err(|e| ("sweep", format!("{} = {value}: {e}", sweep.key)))?))
     };
-    sweep.values.iter().map(with).collect::<Result<_, _>>().map(Some)
+    sweep.values.iter().map(with).collect()
+}
+
+/// What `[sweep]` means where its key is of the whole experiment (`task.d`, `teacher.hidden`): for each value its number and the
+/// spec of that cell, which has no sweep. `None` where the key is of students.
+///
+/// # Errors
+/// The key of the spec and what is wrong there.
+pub fn cells(spec: &SpecFile, sweep: &SweepSpec) -> Result<Option<Vec<(f64, SpecFile)>>, Mistake> {
+    if let Some(detail) = sweep.outdated() {
+        return Err(("sweep.axis", detail));
+    }
+    if let Some(unknown) = sweep.arms.iter().flatten().find(|a| !spec.arms.contains_key(*a)) {
+        return Err(("sweep.arms", format!("there is no arm {unknown:?}")));
+    }
+    if sweep.values.is_empty() {
+        return Err(("sweep.values", "give at least one value".to_owned()));
+    }
+    let first = sweep.key.split('.').next().unwrap_or_default();
+    if first == "student" {
+        return Ok(None);
+    }
+    if first == "arms" {
+        let known = sweep.key.split('.').nth(1).is_some_and(|name| spec.arms.contains_key(name));
+        let detail = || format!("{:?} names no arm of this spec", sweep.key);
+        return if known { Ok(None) } else { Err(("sweep.key", detail())) };
+    }
+    if !["task", "teacher", "evaluation"].contains(&first) {
+        let detail = format!(
+            "{:?} cannot be swept: begin with student., arms.NAME., teacher., task. or evaluation.",
+            sweep.key
+        );
+        return Err(("sweep.key", detail));
+    }
+    if sweep.arms.is_some() {
+        let detail = format!("{} changes the whole experiment: every arm is repeated", sweep.key);
+        return Err(("sweep.arms", detail));
+    }
+    let mut table: toml::Table = toml::from_str(&spec.text).expect("the spec was read from this text");
+    // Claims are about all cells; a cell by itself has none.
+    ["sweep", "claims", "references"].iter().for_each(|key| {
+        table.remove(*key);
+    });
+    with_values(sweep, &table, &sweep.key).map(Some)
 }
 
 fn number(value: &toml::Value) -> Option<f64> {
