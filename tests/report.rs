@@ -102,6 +102,28 @@ fn an_empty_report_is_a_page() {
 }
 
 #[test]
+fn the_result_comes_first_and_says_which_arms() {
+    let mut data = report_fixture::report();
+    data.sweeps.clear();
+    data.claims[0].statement = "samples of two-middle / ce is at most 0.5".into();
+    let mut same = data.arms[1].clone();
+    (same.name, same.label) = ("again".into(), "Again".into());
+    data.arms.push(same);
+    let html = page(&data);
+    let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text}"));
+    assert!(at("(2,T) from middle needs") < at("id=\"samples\""));
+    assert!(at("id=\"samples\"") < at("id=\"accuracy\"") && at("id=\"accuracy\"") < at("id=\"claims\""));
+    at("samples of “(2,T) from middle” / “Labels only (CE)” is at most 0.5");
+    at("<b>identical to Labels only (CE)</b>");
+    at("the teacher's most likely class is the target");
+    let svg = figures::all(&data)[0].1.to_svg().unwrap();
+    assert!(svg.contains("Again (identical to Labels only (CE))"));
+    assert!(!html.contains("reloads itself every"));
+    data.live = true;
+    assert!(page(&data).contains("reloads itself every"));
+}
+
+#[test]
 fn text_that_tries_to_be_markup_stays_text() {
     let nasty = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u{7}\u{0}\u{1b}\u{ffff} 漢 \u{202e}";
     let mut data = report_fixture::report();

@@ -32,6 +32,9 @@ pub struct ReportData {
     /// The command that made it.
     #[serde(default)]
     pub command: String,
+    /// Whether the run still goes on: the page says so and reloads itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub live: bool,
     /// When it was made.
     #[serde(default)]
     pub created: String,
@@ -81,6 +84,7 @@ impl ReportData {
             device: String::new(),
             version: String::new(),
             command: String::new(),
+            live: false,
             created: String::new(),
             wall_seconds: f64::NAN,
             spec_toml: String::new(),

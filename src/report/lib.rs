@@ -17,6 +17,7 @@ mod escape;
 pub mod figures;
 mod files;
 pub mod format;
+pub mod headline;
 pub mod html;
 pub mod pcfg;
 pub mod plot;

@@ -119,15 +119,23 @@ fn the_page_draws_itself_and_every_control_works() {
             assert_eq!(observed["ready"], "true", "{place}");
             assert_eq!(observed["seen"], serde_json::json!([]), "{place}");
             assert_eq!(observed["requests"], serde_json::json!([]), "{place}");
-            // Accuracy, three panels of correlations, samples, one sweep.
+            // Accuracy, three panels of correlations, samples, one sweep, two figures of the experiment's own.
             for when in ["before", "after"] {
                 let canvases = observed[when].as_array().unwrap();
-                assert_eq!(canvases.len(), 6, "{place}");
+                assert_eq!(canvases.len(), 8, "{place}");
                 assert!(canvases.iter().all(|ink| ink.as_u64().unwrap() > 2000), "a chart is blank: {place}");
             }
             assert!(observed["clicks"].as_u64().unwrap() > 15, "{place}");
             assert!(observed["tips"].as_u64().unwrap() > 20, "{place}");
             assert!(observed["readout"].as_u64().unwrap() > 100, "{place}");
+            // A file of numbers for each chart, with as many fields in every line.
+            let files = observed["files"].as_array().unwrap();
+            let names: Vec<&str> = files.iter().map(|f| f["name"].as_str().unwrap()).collect();
+            let expected = ["sweep", "accuracy", "figure", "figure", "correlation", "samples"];
+            assert_eq!(names, expected.map(|name| format!("{name}.csv")), "{place}");
+            for file in files {
+                assert!(file["lines"].as_u64().unwrap() > 3 && file["even"] == true, "{place}");
+            }
             assert!(observed["wide"].as_i64().unwrap() <= 0, "the page scrolls sideways: {place}");
             let shot = page.with_file_name(format!("{name}-{width}.png"));
             let _ = std::fs::remove_file(&shot);
@@ -158,7 +166,10 @@ fn nothing_is_loaded(html: &str) {
     }
     for link in html.split("href=\"").skip(1) {
         let target = link.split('"').next().unwrap();
-        assert!(target == "data:," || target.starts_with("figures/"), "the page links to {target}");
+        assert!(
+            target == "data:," || target.starts_with("figures/") || target == "#claims",
+            "the page links to {target}"
+        );
     }
     assert!(html.contains("default-src 'none'"));
 }

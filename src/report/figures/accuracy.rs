@@ -1,9 +1,9 @@
 //! Accuracy against training samples.
 
-use super::arm_styles;
+use super::{LineName, arm_styles, identical, line_names};
 use crate::curves::median_curve;
 use crate::data::{ArmKind, ReportData, RunCurve};
-use crate::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, TickFormat};
+use crate::plot::{Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, Side, TickFormat};
 
 /// Accuracy of every arm: each seed thin, the median over seeds thick, teachers dashed, chance dotted, and the
 /// checkpoints that students learned from on the teacher's curves.
@@ -27,9 +27,15 @@ pub fn accuracy(data: &ReportData, log: bool) -> Figure {
             panel = panel.with(Series::unnamed(style.color, line).opacity(0.28));
         }
     }
-    for (arm, style) in data.arms.iter().zip(&styles) {
+    for ((arm, style), same) in data.arms.iter().zip(&styles).zip(identical(data)) {
         let line = Mark::Line { points: median_curve(arm), width: 2.2, dash: style.dash };
-        panel = panel.with(Series::new(&arm.label, style.color, line));
+        let label =
+            same.map_or_else(|| arm.label.clone(), |same| format!("{} (identical to {same})", arm.label));
+        panel = panel.with(Series::new(label, style.color, line));
+    }
+    for LineName { arm, at, text } in line_names(data) {
+        let text = Mark::Text { at, text, side: Side::Right };
+        panel = panel.with(Series::unnamed(styles[arm].color, text));
     }
     let used = used_checkpoints(data);
     if !used.is_empty() {

@@ -1,26 +1,28 @@
 //! Samples to a level against one setting, tuned per arm.
 
 use super::samples::summary_marks;
-use super::{ArmStyle, arm_styles, level_text};
+use super::{ArmStyle, families, family, level_text};
 use crate::data::{ReportData, SweepCell, SweepTable};
 use crate::plot::{Axis, Dash, Direction, Figure, Mark, Panel, Series, Shape, arm_color, arm_shape};
 use crate::stats::{Reach, summarize};
 
-/// The arms of a table in order of first appearance, each with its style: that of the report's arm of the same label,
-/// or the next free one.
+/// The arms of a table in order of first appearance, each with its style: that of the report's arm of the same label
+/// (without its value, where the report has one arm per value), or the next free one.
 pub(crate) fn sweep_arms(data: &ReportData, table: &SweepTable) -> Vec<(String, ArmStyle)> {
-    let known = arm_styles(data);
-    let mut free = known.iter().filter(|s| s.dash == Dash::Solid).count();
+    let known = families(data);
+    let mut free = known.len();
     let mut arms: Vec<(String, ArmStyle)> = Vec::new();
     for cell in table.values.iter().flat_map(|v| &v.cells) {
         if arms.iter().any(|(name, _)| *name == cell.arm) {
             continue;
         }
-        let same = data.arms.iter().position(|arm| arm.label == cell.arm || arm.name == cell.arm);
-        let style = same.map(|i| known[i]).unwrap_or_else(|| {
+        let named = data.arms.iter().find(|arm| arm.name == cell.arm).map(|arm| family(arm).0);
+        let rank = known.iter().position(|name| *name == cell.arm || Some(*name) == named);
+        let rank = rank.unwrap_or_else(|| {
             free += 1;
-            ArmStyle { color: arm_color(free - 1), dash: Dash::Solid, shape: arm_shape(free - 1) }
+            free - 1
         });
+        let style = ArmStyle { color: arm_color(rank), dash: Dash::Solid, shape: arm_shape(rank) };
         arms.push((cell.arm.clone(), style));
     }
     arms
@@ -71,14 +73,13 @@ pub fn sweep(data: &ReportData, table: &SweepTable) -> Figure {
             .with(Series::new(arm, color, Mark::dots(line, style.shape, 4.5)))
             .with(Series::unnamed(color, Mark::dots(open, Shape::ArrowUp, 6.0)));
     }
-    let title = format!(
-        "{} ({}): samples to {} by {}",
-        data.experiment,
-        data.scale,
-        level_text(&table.level),
-        table.axis
-    );
-    Figure::new(title).panel(panel).note(sweep_caption(table))
+    Figure::new(sweep_title(data, table)).panel(panel).note(sweep_caption(table))
+}
+
+/// Title of [`sweep`].
+pub(crate) fn sweep_title(data: &ReportData, table: &SweepTable) -> String {
+    let level = level_text(&table.level);
+    format!("{} ({}): samples to {level} by {}", data.experiment, data.scale, table.axis)
 }
 
 /// How to read a sweep, and whether its comparison is a tuned one.

@@ -65,6 +65,21 @@
     select.addEventListener("change", () => pick(select.value));
     parent.append(el("label", {}, label), select);
   }
+  // Saves a chart's numbers; the button stands beside the links to its drawings.
+  function csvButton(element, name, rows) {
+    let place = element.nextElementSibling;
+    if (!place || place.className !== "files") { place = el("p", { class: "files" }); element.after(place); }
+    const button = el("button", { type: "button", title: "The numbers of this chart, as this page has them" }, "CSV");
+    const cell = (v) => (v == null ? "" : /[",\n\r]/.test(String(v)) ? `"${String(v).replaceAll('"', '""')}"` : String(v));
+    button.addEventListener("click", () => {
+      const text = rows().map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+      const link = el("a", { download: name + ".csv" });
+      link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    });
+    place.append(button);
+  }
   const tip = $("tip");
   function showTip(text, event) {
     tip.textContent = text;
@@ -118,6 +133,14 @@
     draw(ctx, bbox, devicePixelRatio);
     ctx.restore();
   }
+  // A rim of paper keeps text readable on lines.
+  function rimmed(ctx, ratio, text, x, y) {
+    ctx.save();
+    ctx.setLineDash([]); ctx.lineJoin = "round"; ctx.lineWidth = 3 * ratio; ctx.strokeStyle = css("--bg");
+    ctx.strokeText(text, x, y);
+    ctx.restore();
+    ctx.fillText(text, x, y);
+  }
   function symbol(ctx, shape, x, y, r) {
     ctx.beginPath();
     const poly = (...corners) => { corners.forEach(([a, b], i) => ctx[i ? "lineTo" : "moveTo"](x + a * r, y + b * r)); ctx.closePath(); };
@@ -154,13 +177,15 @@
     return low ? ys[low - 1] : null;
   }
 
+  const nameOf = (arm) => arm.label + (arm.same ? ` (identical to ${arm.same})` : "");
+
   // ---- accuracy ---------------------------------------------------------------------------------------------------
   function accuracyChart(element) {
     const state = { shown: data.arms.map(() => true), seeds: "all", log: false, loss: false };
     const controls = $("accuracy-controls"), buttons = $("accuracy-arms"), readout = $("accuracy-readout");
     let redraw = () => {};
     data.arms.forEach((arm, i) => {
-      const button = el("button", { type: "button", "aria-pressed": "true" }, swatch(arm), arm.label);
+      const button = el("button", { type: "button", "aria-pressed": "true" }, swatch(arm), nameOf(arm));
       button.addEventListener("click", () => {
         state.shown[i] = !state.shown[i];
         button.setAttribute("aria-pressed", String(state.shown[i]));
@@ -206,7 +231,7 @@
         const text = state.loss ? small : percent;
         const n = values.length, middle = n ? values[(n - 1) >> 1] : null;
         const step = x != null && runs.length === 1 && runs[0].t ? at(runs[0].x, runs[0].t, x) : null;
-        return el("tr", {}, el("th", { scope: "row" }, swatch(arm), arm.label), el("td", { class: "n" }, text(middle)),
+        return el("tr", {}, el("th", { scope: "row" }, swatch(arm), nameOf(arm)), el("td", { class: "n" }, text(middle)),
           el("td", { class: "n" }, n > 1 ? `${text(values[0])} to ${text(values[n - 1])}` : "—"),
           el("td", {}, String(n) + (step != null ? `, follows teacher step ${step}` : "")));
       });
@@ -251,13 +276,28 @@
               ctx.fillText(`chance ${percent(data.chance)}`, box.left + box.width - 6 * ratio, y + 9 * ratio);
             });
           }],
-          draw: [(u) => { if (!state.loss) usedMarks(u); }],
+          draw: [(u) => { if (!state.loss) { usedMarks(u); lineNames(u); } }],
           setCursor: [(u) => fill(u.cursor.left >= 0 ? u.posToVal(u.cursor.left, "x") : null)],
         },
       }, joined, element);
       fill(null);
       return u;
     });
+
+    // More lines than colours can tell apart carry their names.
+    function lineNames(u) {
+      pen(u, (ctx, box, ratio) => data.arms.forEach((arm, i) => {
+        if (!arm.name || !state.shown[i] || (state.log && arm.name.at[0] <= 0)) return;
+        const [x, y] = [u.valToPos(arm.name.at[0], "x", true), u.valToPos(arm.name.at[1], "y", true)];
+        ctx.fillStyle = colorOf(arm);
+        ctx.font = FONT.replace("12px", 11 * ratio + "px");
+        ctx.textBaseline = "middle"; ctx.textAlign = x > box.left + 0.8 * box.width ? "right" : "left";
+        rimmed(ctx, ratio, arm.name.text, x + (ctx.textAlign === "left" ? 5 : -5) * ratio, y);
+      }));
+    }
+
+    csvButton(element, "accuracy", () => [["arm", "seed", "samples", "accuracy", "loss"],
+      ...data.arms.flatMap((arm) => arm.runs.flatMap((run) => run.x.map((x, i) => [arm.label, run.seed, x, run.a[i], run.l[i]])))]);
 
     // Diamonds where students took checkpoints from the teacher of the same seed.
     function usedMarks(u) {
@@ -300,6 +340,8 @@
     const area = el("div");
     element.append(key, area, read);
 
+    csvButton(element, "correlation", () => [["teacher seed", "samples", "accuracy", "degree", "inside mean", "inside largest", "outside mean", "outside largest", "noise floor"],
+      ...timelines.flatMap((t) => t.degrees.flatMap((d) => t.x.map((x, i) => [t.seed, x, t.a[i], d.degree, d.inMean[i], d.inMax[i], d.offMean[i], d.offMax[i], d.floor[i]])))]);
     redraw = chart(area, (width) => {
       const t = timelines[state.index];
       key.replaceChildren();
@@ -375,6 +417,8 @@
   // ---- samples to a level -----------------------------------------------------------------------------------------
   function samplesChart(element) {
     const rows = data.arms.filter((arm) => arm.summary);
+    csvButton(element, "samples", () => [["arm", "seed", `samples to ${data.level}`, "reached"],
+      ...rows.flatMap((arm) => arm.runs.filter((r) => r.to).map((r) => [arm.label, r.seed, r.to.n, !r.to.open]))]);
     const values = rows.flatMap((arm) => arm.runs.filter((r) => r.to).map((r) => Math.max(1, r.to.n)));
     const range = padded(Math.min(...values), Math.max(...values));
     // Room for the arrow of an open end.
@@ -447,6 +491,8 @@
     element.append(key, area);
     for (const arm of sweep.arms) key.append(el("span", {}, swatch(arm), arm.label));
     if (!all.length) return;
+    csvButton(element, "sweep", () => [[sweep.axis, "arm", "rate", "seed", `samples to ${sweep.level}`, "reached"],
+      ...sweep.values.flatMap((value, i) => sweep.arms.flatMap((arm) => (arm.cells[i]?.runs ?? []).map((r) => [value, arm.label, arm.cells[i].rate, r.seed, r.to.n, !r.to.open])))]);
     const range = padded(Math.min(...all), Math.max(...all));
     range[1] *= (range[1] / range[0]) ** 0.06;
     chart(area, (width) => {
@@ -490,6 +536,185 @@
     });
   }
 
+  // ---- figures of the experiment's own ------------------------------------------------------------------------------
+  // Panels of marks, as the drawing has them; the drawing itself is hidden. Lines and dots can be read and shown apart.
+  const formats = { count, percent: (v) => percent(v).replace(".0%", "%"), plain: (v) => trim(v, 4) };
+  function figureChart(element, figure) {
+    for (const child of element.children) child.style.display = "none";
+    const labels = [...new Set(figure.panels.flatMap((p) => p.series.map((s) => s.label)).filter(Boolean))];
+    const hidden = new Set();
+    const all = figure.panels.flatMap((p) => p.series);
+    // Marks without a name belong to the named series of their colour.
+    const nameOfSeries = (s) => s.label || all.find((o) => o.label && o.color === s.color && !o.mark.rule)?.label || "";
+    const keys = el("div", { class: "controls arms", role: "group", "aria-label": "Series shown" });
+    const caption = (text) => el("p", { class: "caption" }, text);
+    const areas = figure.panels.map(() => el("div", { class: "chart" }));
+    element.append(el("h3", {}, figure.title), ...(figure.subtitle ? [caption(figure.subtitle)] : []), keys);
+    figure.panels.forEach((panel, i) => element.append(...(panel.title ? [el("h4", {}, panel.title)] : []), areas[i]));
+    element.append(...figure.notes.map(caption));
+    let redraw = () => {};
+    for (const label of labels) {
+      const button = el("button", { type: "button", "aria-pressed": "true" }, swatch(all.find((s) => s.label === label)), label);
+      button.addEventListener("click", () => {
+        if (!hidden.delete(label)) hidden.add(label);
+        button.setAttribute("aria-pressed", String(!hidden.has(label)));
+        redraw();
+      });
+      keys.append(button);
+    }
+    csvButton(element, "figure", () => [["panel", "series", "mark", "x", "y", "high"],
+      ...figure.panels.flatMap((p) => p.series.flatMap((s) => rowsOf(s.mark).map(([x, y, high]) => [p.title, nameOfSeries(s), Object.keys(s.mark)[0], x, y, high])))]);
+    const names = (axis) => axis.scale.categories;
+    const say = (axis, v) => (names(axis) ? names(axis)[Math.round(v)] ?? "" : v == null ? "" : formats[axis.format](v));
+    const unit = (axis) => axis.label.replace(" (logarithmic)", "").replace(" (log.)", "");
+    redraw = chart(element, (width) => figure.panels.map((panel, i) => panelPlot(panel, areas[i], width)));
+
+    function panelPlot(panel, area, width) {
+      const hits = [], { x: ax, y: ay } = panel, log = (axis) => axis.scale === "log";
+      const shown = panel.series.filter((s) => !hidden.has(nameOfSeries(s)));
+      const measure = document.createElement("canvas").getContext("2d");
+      measure.font = FONT;
+      // One width for all panels, so that their x axes line up.
+      const wide = Math.max(20, ...figure.panels.flatMap((p) => p.y.ticks.map(([, text]) => measure.measureText(text).width)));
+      const left = Math.min(wide + 20, width * 0.4);
+      // Ticks of the drawing until zoomed, without those that would overlap on a narrow page.
+      const sides = (axis, horizontal) => {
+        const split = (u, i, low, high) => {
+          const inside = axis.ticks.filter(([v]) => v >= low && v <= high).map(([v]) => v);
+          return inside.length > 1 || names(axis) ? inside : log(axis) ? logSplits(u, i, low, high) : even(low, high);
+        };
+        const values = (u, splits) => {
+          let end = -1e9;
+          return splits.map((v) => {
+            const text = axis.ticks.find(([t]) => t === v)?.[1] ?? say(axis, v);
+            const half = measure.measureText(text).width / 2, at = horizontal ? u.valToPos(v, "x") : 0;
+            if (horizontal && at - half < end + 4) return "";
+            end = at + half;
+            return text;
+          });
+        };
+        return { splits: split, filter: (u, s) => s, values };
+      };
+      const fit = (text) => { while (text.length > 1 && measure.measureText(text).width > left - 14) text = text.slice(0, -2) + "…"; return text; };
+      const yAxis = sides(ay, false), yValues = yAxis.values;
+      const u = new uPlot({
+        width, height: panel.height + (ax.label ? 62 : 40), padding: [10, 24, 0, 0], legend: { show: false },
+        cursor: { drag: { x: !names(ax), y: false }, points: { show: false }, x: false, y: false },
+        scales: {
+          x: { time: false, distr: log(ax) ? 3 : 1, range: (u, a, b) => (a == null || a === b ? ax.range : [a, b]) },
+          y: { distr: log(ay) ? 3 : 1, range: ay.range, dir: names(ay) ? -1 : 1 },
+        },
+        axes: [
+          axis(ax.label || undefined, null, { ...sides(ax, true), grid: { show: !names(ax), stroke: css("--grid"), width: 1 } }),
+          axis(ay.label || undefined, null, { ...yAxis, values: (u, s) => yValues(u, s).map(fit), size: left }),
+        ],
+        series: [{}, { scale: "y", paths: () => null, points: { show: false } }],
+        hooks: {
+          drawClear: [(u) => pen(u, (ctx, box, ratio) => shown.filter((s) => s.mark.region).forEach((s) => markOf(u, s, ctx, box, ratio)))],
+          draw: [(u) => pen(u, (ctx, box, ratio) => {
+            hits.length = 0;
+            shown.filter((s) => !s.mark.region).forEach((s) => markOf(u, s, ctx, box, ratio));
+          })],
+        },
+      }, [ax.range, ay.range], area);
+      hover(u.over, hits);
+      return u;
+
+      function markOf(u, s, ctx, box, ratio) {
+        const [kind, m] = Object.entries(s.mark)[0];
+        const can = (axis, v) => v != null && (!log(axis) || v > 0);
+        const clamp = (v, [a, b]) => Math.min(Math.max(v, a), b);
+        const X = (v) => u.valToPos(v, "x", true), Y = (v) => u.valToPos(clamp(v, ay.range), "y", true);
+        const hit = (x, y, text) => hits.push({ x: (X(x) - box.left) / ratio, y: (Y(y) - box.top) / ratio,
+          text: [nameOfSeries(s), `${unit(ax)} ${say(ax, x)}`.trim(), `${unit(ay)} ${text ?? say(ay, y)}`.trim()].filter(Boolean).join("\n") });
+        ctx.strokeStyle = ctx.fillStyle = colorOf(s);
+        ctx.globalAlpha = s.opacity;
+        ctx.lineWidth = (m.width ?? 1.4) * ratio;
+        ctx.setLineDash(m.dash === "dashed" ? [7 * ratio, 4 * ratio] : m.dash === "dotted" ? [2 * ratio, 3 * ratio] : []);
+        const line = (points) => {
+          ctx.beginPath();
+          let down = false;
+          for (const [x, y] of points) {
+            const ok = can(ax, x) && can(ay, y);
+            if (ok) ctx[down ? "lineTo" : "moveTo"](X(x), Y(y));
+            down = ok;
+          }
+        };
+        const dot = (shape, x, y, r) => {
+          if (shape === "bar_vertical" || shape === "bar_horizontal") {
+            const [dx, dy] = shape === "bar_vertical" ? [0, r] : [r, 0];
+            ctx.lineWidth = 3 * ratio; ctx.beginPath(); ctx.moveTo(x - dx, y - dy); ctx.lineTo(x + dx, y + dy); ctx.stroke();
+          } else symbol(ctx, shape, x, y, r);
+        };
+        if (kind === "line") {
+          line(m.points); ctx.stroke();
+          if (m.points.length <= 200) m.points.forEach(([x, y]) => { if (can(ax, x) && can(ay, y)) hit(x, y); });
+        } else if (kind === "band") {
+          const ok = m.points.filter(([x, a, b]) => can(ax, x) && can(ay, a) && can(ay, b));
+          line([...ok.map(([x, , b]) => [x, b]), ...ok.reverse().map(([x, a]) => [x, a])]); ctx.fill();
+        } else if (kind === "dots") {
+          for (const [x, y] of m.points) {
+            if (!can(ax, x) || !can(ay, y)) continue;
+            dot(m.shape, X(x), Y(y), m.radius * ratio);
+            if (!m.filled) { ctx.fillStyle = css("--bg"); symbol(ctx, m.shape, X(x), Y(y), (m.radius - 1.4) * ratio); ctx.fillStyle = colorOf(s); }
+            hit(x, y, (m.shape.startsWith("arrow") ? "> " : "") + say(m.shape === "arrow_right" ? ax : ay, m.shape === "arrow_right" ? x : y));
+          }
+        } else if (kind === "intervals") {
+          for (const i of m.spans) {
+            const flat = m.along === "x", axis = flat ? ax : ay;
+            if (![i.low, i.high].every((v) => can(axis, v)) || !can(flat ? ay : ax, i.at)) continue;
+            const bound = (n, open) => ({ n, open });
+            const s2 = { runs: 2, low: bound(i.low), high: bound(i.high, i.open), median: bound(i.low) };
+            whisker(ctx, ratio, s2, flat ? (r) => X(r.n) : (r) => Y(r.n), flat ? (v) => [v, Y(i.at)] : (v) => [X(i.at), v], flat ? [1, 0] : [0, 1], false);
+            const text = `${say(axis, i.low)} to ${i.open ? "> " : ""}${say(axis, i.high)}`;
+            if (flat) hit(i.high, i.at); else hit(i.at, i.high, text);
+          }
+        } else if (kind === "bars") {
+          const flat = m.along === "x", base = clamp(0, (flat ? ax : ay).range);
+          for (const [at, value] of m.bars) {
+            if (!can(flat ? ax : ay, value)) continue;
+            const [a, b] = [at - m.thickness / 2, at + m.thickness / 2];
+            if (flat) ctx.fillRect(X(base), Y(a), X(value) - X(base), Y(b) - Y(a));
+            else ctx.fillRect(X(a), Y(value), X(b) - X(a), Y(base) - Y(value));
+            if (flat) hit(value, at); else hit(at, value);
+          }
+        } else if (kind === "rule") {
+          if (!can(m.along === "x" ? ay : ax, m.at)) return;
+          ctx.beginPath();
+          if (m.along === "x") { ctx.moveTo(box.left, Y(m.at)); ctx.lineTo(box.left + box.width, Y(m.at)); }
+          else { ctx.moveTo(X(m.at), box.top); ctx.lineTo(X(m.at), box.top + box.height); }
+          ctx.stroke();
+        } else if (kind === "region") {
+          const [a, b] = [m.from, m.to].map((v) => X(clamp(v ?? ax.range[0], ax.range)));
+          ctx.fillRect(a, box.top, Math.max(b - a, 1.5 * ratio), box.height);
+        } else if (kind === "text" && can(ax, m.at[0]) && can(ay, m.at[1])) {
+          const [dx, dy] = { left: [-6, 0], right: [6, 0], above: [0, -11], below: [0, 12] }[m.side];
+          ctx.font = FONT.replace("12px", 11 * ratio + "px");
+          ctx.textBaseline = "middle"; ctx.textAlign = dx < 0 ? "right" : dx > 0 ? "left" : "center";
+          rimmed(ctx, ratio, m.text, X(m.at[0]) + dx * ratio, Y(m.at[1]) + dy * ratio);
+        }
+        ctx.globalAlpha = 1;
+        ctx.setLineDash([]);
+      }
+    }
+  }
+  function even(low, high) {
+    const raw = (high - low) / 6, power = 10 ** Math.floor(Math.log10(raw));
+    const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
+    const splits = [];
+    for (let i = Math.ceil(low / step); i * step <= high; i++) splits.push(Number((i * step).toPrecision(12)));
+    return splits;
+  }
+  // A mark as rows of x, y and, for a band or an interval, its high end.
+  function rowsOf(mark) {
+    const [kind, m] = Object.entries(mark)[0];
+    if (kind === "line" || kind === "dots" || kind === "band") return m.points;
+    if (kind === "bars") return m.bars.map(([at, v]) => (m.along === "x" ? [v, at] : [at, v]));
+    if (kind === "intervals") return m.spans.map((i) => [i.at, i.low, i.open ? "" : i.high]);
+    if (kind === "rule") return [m.along === "x" ? ["", m.at] : [m.at, ""]];
+    return [];
+  }
+
   // ---- page -------------------------------------------------------------------------------------------------------
   for (const button of document.querySelectorAll("[data-copy]"))
     button.addEventListener("click", async () => {
@@ -509,6 +734,8 @@
   present("accuracy-chart", accuracyChart);
   present("correlation-charts", correlationCharts);
   present("samples-chart", samplesChart);
+  for (const node of document.querySelectorAll("[data-figure]")) figureChart(node, data.figures[Number(node.dataset.figure)]);
+  if (data.live) setTimeout(() => location.reload(), 15000);
   for (const node of document.querySelectorAll("[data-sweep]")) sweepChart(node, data.sweeps[Number(node.dataset.sweep)]);
 
   let timer = 0, width = innerWidth;

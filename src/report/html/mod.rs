@@ -4,10 +4,10 @@ mod markup;
 mod payload;
 mod tables;
 
-use super::data::{ReportData, Section, Verdict};
-use super::figures::level_text;
+use super::data::{ReportData, Section, SweepTable, Verdict};
+use super::figures::{self, level_text};
 use super::plot::{Color, Figure, ON_DARK};
-use super::{ReportError, format};
+use super::{ReportError, format, headline};
 use markup::Html;
 
 const UPLOT_JS: &str = include_str!("../../../assets/uplot/uPlot.iife.min.js");
@@ -36,15 +36,7 @@ pub fn page(data: &ReportData, drawn: &[(String, Figure)]) -> Result<String, Rep
     h.raw("</style>\n</head>\n<body>\n");
     header(&mut h, data);
     h.raw("<main>\n");
-    tables::claims(&mut h, data);
-    charts(&mut h, data);
-    tables::references(&mut h, data);
-    for (i, table) in data.sweeps.iter().enumerate() {
-        sweep(&mut h, i, table);
-    }
-    for own in &data.sections {
-        section(&mut h, own)?;
-    }
+    body(&mut h, data, &Files::of(data, drawn))?;
     notes(&mut h, data);
     spec(&mut h, data);
     provenance(&mut h, data, drawn);
@@ -78,6 +70,14 @@ fn dark_figures(h: &mut Html) {
 fn header(h: &mut Html, data: &ReportData) {
     h.raw("<header>\n<p class=\"kicker\">curricle report</p>\n<h1>").text(&data.experiment);
     h.raw(" <span class=\"scale\">").text(&data.scale).raw("</span></h1>\n");
+    let result = headline::result(data);
+    if !result.is_empty() {
+        h.raw("<p class=\"result\">").text(&result).raw("</p>\n");
+    }
+    if data.live {
+        h.raw("<p class=\"live\" role=\"status\"><b>This run is still going on.</b> Numbers are of the evaluations so far; ");
+        h.raw("the page reloads itself every 15 seconds.</p>\n");
+    }
     if !data.description.is_empty() {
         h.raw("<p class=\"lead\">").text(&data.description).raw("</p>\n");
     }
@@ -95,7 +95,10 @@ fn header(h: &mut Html, data: &ReportData) {
     for fact in facts.iter().filter(|f| !f.is_empty()) {
         h.raw("<span>").text(fact).raw("</span> ");
     }
-    h.raw("</p>\n<p class=\"tally\" aria-label=\"Verdicts\">");
+    h.raw("</p>\n<p class=\"tally\">");
+    if !data.claims.is_empty() {
+        h.raw("<a href=\"#claims\">Verdicts</a> ");
+    }
     for verdict in [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive] {
         let n = data.claims.iter().filter(|c| c.verdict == verdict).count();
         if n > 0 {
@@ -109,35 +112,110 @@ fn header(h: &mut Html, data: &ReportData) {
     h.raw("</p></noscript>\n");
 }
 
-fn charts(h: &mut Html, data: &ReportData) {
-    if data.arms.iter().any(|arm| arm.runs.iter().any(|run| !run.points.is_empty())) {
-        h.raw("<section id=\"accuracy\"><h2>Accuracy during training</h2>\n<div class=\"controls\" id=\"accuracy-arms\" ");
-        h.raw("role=\"group\" aria-label=\"Arms shown\"></div>\n<div class=\"controls\" id=\"accuracy-controls\"></div>\n");
-        h.raw("<div class=\"chart\" id=\"accuracy-chart\" role=\"img\" aria-label=\"Accuracy against training samples, ");
-        h.raw("one line per arm. Numbers are in the tables of arms and seeds below.\"></div>\n");
-        h.raw("<div class=\"scroll\"><table class=\"readout\" id=\"accuracy-readout\"></table></div>\n<p class=\"caption\">");
-        h.raw("Thick: median over seeds; thin: each seed; dashed: teacher. A run that stopped early keeps its last value ");
-        h.raw("in the median; of an even number of seeds the lower middle one is drawn. Drag to zoom, double-click to reset.");
-        if payload::is_thinned(data) {
-            h.raw(" Long curves are thinned in this page to about ").text(&payload::limit(data).to_string());
-            h.raw(" points per run, most of them kept for the transition; <code>data.json</code> has every evaluation.");
-        }
-        h.raw("</p></section>\n");
+/// Everything between header and notes: the chart that shows the result comes first, then what was claimed, then the rest.
+fn body(h: &mut Html, data: &ReportData, files: &Files) -> Result<(), ReportError> {
+    let studied = data.sweeps.iter().any(|table| table.values.len() > 1);
+    let sweeps = |h: &mut Html| data.sweeps.iter().enumerate().for_each(|(i, t)| sweep(h, i, t, files));
+    let curves = data.arms.iter().any(|arm| arm.runs.iter().any(|run| !run.points.is_empty()));
+    let reached = |arm| figures::reaches(arm, &data.headline_level).iter().any(|r| !r.is_open());
+    let samples_first = !studied && data.arms.iter().any(reached);
+    if studied {
+        sweeps(h);
+    } else if samples_first {
+        tables::samples(h, data, files);
     }
-    if data.timelines.iter().any(|t| !t.points.is_empty()) {
-        h.raw("<section id=\"correlation\"><h2>What the teacher's checkpoints reveal</h2>\n");
-        h.raw("<div class=\"controls\" id=\"correlation-controls\"></div>\n<div class=\"chart\" id=\"correlation-charts\" ");
-        h.raw("role=\"img\" aria-label=\"The teacher's accuracy, and below it the correlation of its checkpoints with ");
-        h.raw("monomials inside and outside the support.\"></div>\n<p class=\"caption\" id=\"correlation-text\">");
-        h.text(&super::figures::contrast_sentence(&data.timelines[0])).raw("</p>\n");
-        tables::timelines(h, data);
-        h.raw("</section>\n");
+    if curves {
+        accuracy(h, data, files);
+    } else {
+        sections(h, data, files)?;
     }
-    tables::samples(h, data);
+    tables::claims(h, data);
+    if curves {
+        sections(h, data, files)?;
+    }
+    correlation(h, data, files);
+    if !samples_first {
+        tables::samples(h, data, files);
+    }
+    if !studied {
+        sweeps(h);
+    }
+    tables::references(h, data);
     tables::seeds(h, data);
+    Ok(())
 }
 
-fn sweep(h: &mut Html, index: usize, table: &super::data::SweepTable) {
+/// File names of the drawings, by what they show.
+struct Files<'a> {
+    data: &'a ReportData,
+    drawn: &'a [(String, Figure)],
+    /// Of the experiment's own, which come last.
+    own: usize,
+}
+
+impl<'a> Files<'a> {
+    fn of(data: &'a ReportData, drawn: &'a [(String, Figure)]) -> Self {
+        let own = data.sections.iter().map(|section| section.figures.len()).sum();
+        Self { data, drawn, own: drawn.len().saturating_sub(own) }
+    }
+
+    /// Links to the first drawing whose file name begins so, and a place for the button that saves the numbers.
+    fn links(&self, h: &mut Html, name: &str) {
+        self.link(h, self.drawn[..self.own].iter().find(|(stem, _)| stem.starts_with(name)));
+    }
+
+    /// The same for a study.
+    fn sweep_links(&self, h: &mut Html, table: &SweepTable) {
+        let title = figures::sweep_title(self.data, table);
+        self.link(h, self.drawn[..self.own].iter().find(|(_, figure)| figure.title == title));
+    }
+
+    /// The same for the experiment's own figure of this number.
+    fn own_links(&self, h: &mut Html, number: usize) {
+        self.link(h, self.drawn.get(self.own + number));
+    }
+
+    fn link(&self, h: &mut Html, drawn: Option<&(String, Figure)>) {
+        h.raw("<p class=\"files\">");
+        for (ending, name) in [(".svg", "SVG"), (".png", "PNG")] {
+            let Some((stem, _)) = drawn else { continue };
+            h.raw("<a download href=\"figures/").text(stem).raw(ending).raw("\">").raw(name).raw("</a>");
+        }
+        h.raw("</p>\n");
+    }
+}
+
+fn accuracy(h: &mut Html, data: &ReportData, files: &Files) {
+    h.raw("<section id=\"accuracy\"><h2>Accuracy during training</h2>\n<div class=\"controls arms\" id=\"accuracy-arms\" ");
+    h.raw("role=\"group\" aria-label=\"Arms shown\"></div>\n<div class=\"controls\" id=\"accuracy-controls\"></div>\n");
+    h.raw("<div class=\"chart\" id=\"accuracy-chart\" role=\"img\" aria-label=\"Accuracy against training samples, ");
+    h.raw("one line per arm. Numbers are in the tables of arms and seeds below.\"></div>\n");
+    files.links(h, "accuracy");
+    h.raw("<div class=\"scroll\"><table class=\"readout\" id=\"accuracy-readout\"></table></div>\n<p class=\"caption\">");
+    h.raw("Thick: median over seeds; thin: each seed; dashed: teacher. A run that stopped early keeps its last value ");
+    h.raw("in the median; of an even number of seeds the lower middle one is drawn. Drag to zoom, double-click to reset.");
+    if payload::is_thinned(data) {
+        h.raw(" Long curves are thinned in this page to about ").text(&payload::limit(data).to_string());
+        h.raw(" points per run, most of them kept for the transition; <code>data.json</code> has every evaluation.");
+    }
+    h.raw("</p></section>\n");
+}
+
+fn correlation(h: &mut Html, data: &ReportData, files: &Files) {
+    let Some(first) = data.timelines.iter().find(|t| !t.points.is_empty()) else { return };
+    h.raw("<section id=\"correlation\"><h2>What the teacher's checkpoints reveal</h2>\n");
+    h.raw("<div class=\"controls\" id=\"correlation-controls\"></div>\n<div class=\"chart\" id=\"correlation-charts\" ");
+    h.raw("role=\"img\" aria-label=\"The teacher's accuracy, and below it the correlation of its checkpoints with ");
+    h.raw("monomials inside and outside the support.\"></div>\n");
+    files.links(h, &format!("correlation-seed-{}", first.seed));
+    h.raw("<p class=\"caption\" id=\"correlation-text\">")
+        .text(&figures::contrast_sentence(first))
+        .raw("</p>\n");
+    tables::timelines(h, data);
+    h.raw("</section>\n");
+}
+
+fn sweep(h: &mut Html, index: usize, table: &SweepTable, files: &Files) {
     h.raw("<section><h2>Samples to ")
         .text(&level_text(&table.level))
         .raw(" by ")
@@ -145,18 +223,29 @@ fn sweep(h: &mut Html, index: usize, table: &super::data::SweepTable) {
         .raw("</h2>\n");
     h.raw("<div class=\"chart\" role=\"img\" data-sweep=\"").text(&index.to_string());
     h.raw("\" aria-label=\"Samples against the setting, one line per arm; the table below has the numbers.\"></div>\n");
-    h.raw("<p class=\"caption\">").text(&super::figures::sweep_caption(table)).raw("</p>\n");
+    files.sweep_links(h, table);
+    h.raw("<p class=\"caption\">").text(&figures::sweep_caption(table)).raw("</p>\n");
     tables::sweep(h, table);
     h.raw("</section>\n");
 }
 
-fn section(h: &mut Html, own: &Section) -> Result<(), ReportError> {
+fn sections(h: &mut Html, data: &ReportData, files: &Files) -> Result<(), ReportError> {
+    let mut number = 0;
+    data.sections.iter().try_for_each(|own| section(h, own, &mut number, files))
+}
+
+/// `number` counts the figures of all sections.
+fn section(h: &mut Html, own: &Section, number: &mut usize, files: &Files) -> Result<(), ReportError> {
     h.raw("<section><h2>").text(&own.title).raw("</h2>\n");
     for paragraph in &own.text {
         h.raw("<p>").text(paragraph).raw("</p>\n");
     }
     for figure in &own.figures {
-        h.raw("<div class=\"drawing\">").svg(&figure.to_svg()?).raw("</div>\n");
+        // The drawing stays where scripts do not run; else a chart takes its place.
+        h.raw("<div class=\"drawing\" data-figure=\"").text(&number.to_string()).raw("\">");
+        h.svg(&figure.to_svg()?).raw("</div>\n");
+        files.own_links(h, *number);
+        *number += 1;
     }
     for table in &own.tables {
         tables::plain(h, table);

@@ -3,9 +3,10 @@
 use crate::curves::{median_curve, thin, thin_indices};
 use crate::data::{Arm, ArmKind, DegreeCorrelation, ReportData, SweepTable, Timeline};
 use crate::figures::{
-    ArmStyle, arm_styles, cell_reaches, contrast_sentence, level_text, reaches, sweep_arms,
+    ArmStyle, LineName, arm_styles, cell_reaches, contrast_sentence, identical, level_text, line_names,
+    reaches, sweep_arms,
 };
-use crate::plot::Dash;
+use crate::plot::{Axis, Dash, Figure, Mark, Panel, Series, Ticks, axes};
 use crate::stats::{Reach, Summary, summarize};
 use serde_json::{Value, json};
 
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 pub(super) const MAX_POINTS: usize = 1500;
 /// Points of all curves together; the limit per curve shrinks when there are many.
 const POINT_BUDGET: usize = 24_000;
+
+/// Points of one line of a figure of the experiment's own.
+const FIGURE_POINTS: usize = 500;
 
 /// Points kept per run.
 pub(super) fn limit(data: &ReportData) -> usize {
@@ -31,9 +35,19 @@ pub(super) fn payload(data: &ReportData) -> Value {
     let arms: Vec<Value> = data.arms.iter().zip(&styles).map(|(a, s)| arm(data, a, s)).collect();
     let timelines: Vec<Value> = data.timelines.iter().map(|t| timeline(data, t)).collect();
     let sweeps: Vec<Value> = data.sweeps.iter().map(|t| sweep(data, t)).collect();
+    let mut arms: Vec<Value> = arms;
+    for (arm, same) in arms.iter_mut().zip(identical(data)) {
+        arm["same"] = json!(same);
+    }
+    for LineName { arm, at, text } in line_names(data) {
+        arms[arm]["name"] = json!({"at": at, "text": text});
+    }
+    let figures: Vec<Value> = data.sections.iter().flat_map(|s| &s.figures).map(figure).collect();
     json!({
+        "live": data.live,
         "chance": rounded(data.chance),
         "level": level_text(&data.headline_level),
+        "figures": figures,
         "arms": arms,
         "timelines": timelines,
         "sweeps": sweeps,
@@ -75,6 +89,56 @@ fn arm(data: &ReportData, arm: &Arm, style: &ArmStyle) -> Value {
         },
         "summary": summarize(&reaches(arm, &data.headline_level)).map(summary),
     })
+}
+
+/// A figure with its axes resolved, as the drawing has them.
+fn figure(figure: &Figure) -> Value {
+    let panel = |(panel, [x, y]): (&Panel, [Ticks; 2])| {
+        let axis = |axis: &Axis, ticks: Ticks| {
+            json!({
+                "label": axis.label,
+                "scale": axis.scale,
+                "format": axis.format,
+                "range": ticks.range,
+                "ticks": ticks.labels,
+            })
+        };
+        json!({
+            "title": panel.title,
+            "height": panel.height,
+            "x": axis(&panel.x, x),
+            "y": axis(&panel.y, y),
+            "series": panel.series.iter().map(series).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "title": figure.title,
+        "subtitle": figure.subtitle,
+        "notes": figure.notes,
+        "panels": figure.panels.iter().zip(axes(figure)).map(panel).collect::<Vec<_>>(),
+    })
+}
+
+fn series(series: &Series) -> Value {
+    let mut shown = series.clone();
+    if let Mark::Line { points, .. } = &mut shown.mark {
+        let heights: Vec<f64> = points.iter().map(|p| p[1]).collect();
+        *points = thin_indices(&heights, f64::NAN, FIGURE_POINTS).into_iter().map(|i| points[i]).collect();
+    }
+    let mut value = json!(shown);
+    value["dark"] = json!(series.color.on_dark());
+    shorten(&mut value);
+    value
+}
+
+/// Rounds every number of a value.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Number(n) => *value = n.as_f64().map_or(Value::Null, rounded),
+        Value::Array(all) => all.iter_mut().for_each(shorten),
+        Value::Object(all) => all.values_mut().for_each(shorten),
+        _ => {}
+    }
 }
 
 fn timeline(data: &ReportData, timeline: &Timeline) -> Value {

@@ -1,9 +1,9 @@
 //! The page's tables: complete without scripts.
 
 use super::markup::Html;
-use super::swatch;
-use crate::data::{ReportData, SweepTable, Table, Verdict};
-use crate::figures::{arm_styles, cell_reaches, level_text, reaches};
+use super::{Files, swatch};
+use crate::data::{ReportData, SweepCell, SweepTable, Table, Verdict};
+use crate::figures::{arm_styles, cell_reaches, identical, level_text, reaches, with_labels};
 use crate::format;
 use crate::stats::{Reach, Summary, summarize};
 use std::collections::BTreeSet;
@@ -23,22 +23,27 @@ pub(super) fn claims(h: &mut Html, data: &ReportData) {
         h.raw("<p>This experiment states no claims.</p></section>\n");
         return;
     }
-    h.raw("<div class=\"scroll\"><table class=\"claims\"><thead><tr><th scope=\"col\">Verdict</th><th scope=\"col\">Claim</th>");
-    h.raw("<th scope=\"col\" class=\"n\">Measured</th><th scope=\"col\" class=\"n\">Interval</th></tr></thead><tbody>\n");
+    h.raw("<p class=\"caption\">Measured values on the right; a row unfolds to the whole claim and how it was judged.</p>\n");
     for claim in &data.claims {
-        h.raw("<tr><td>");
+        let statement = with_labels(data, &claim.statement);
+        let value = claim.value.map_or("—".to_owned(), number);
+        // What every second claim begins with says little in a row.
+        let short = statement.strip_prefix("median over seeds of ").unwrap_or(&statement);
+        h.raw("<details class=\"claim\"><summary>");
         badge(h, claim.verdict);
-        h.raw("</td><td>")
-            .text(&claim.statement)
-            .raw("<div class=\"detail\"><code>")
+        h.raw("<span class=\"short\">").text(short).raw("</span><span class=\"n\">").text(&value);
+        h.raw("</span></summary>\n<p>").text(&statement).raw("</p><dl><dt>Measured</dt><dd>").text(&value);
+        if let Some([low, high]) = claim.interval {
+            h.raw("</dd><dt>Interval</dt><dd>").text(&format!("{} to {}", number(low), number(high)));
+        }
+        if !claim.detail.is_empty() {
+            h.raw("</dd><dt>From</dt><dd>").text(&with_labels(data, &claim.detail));
+        }
+        h.raw("</dd><dt>In the spec</dt><dd><code>claims.")
             .text(&claim.name)
-            .raw("</code> ");
-        h.text(&claim.detail).raw("</div></td><td class=\"n\">");
-        h.text(&claim.value.map_or("—".to_owned(), number)).raw("</td><td class=\"n\">");
-        let interval = claim.interval.map(|[a, b]| format!("{} to {}", number(a), number(b)));
-        h.text(&interval.unwrap_or("—".to_owned())).raw("</td></tr>\n");
+            .raw("</code></dd></dl></details>\n");
     }
-    h.raw("</tbody></table></div></section>\n");
+    h.raw("</section>\n");
 }
 
 /// A claim's number may be a ratio or a count of samples.
@@ -53,27 +58,32 @@ fn interval(s: &Summary) -> String {
     if s.runs < 2 { "—".to_owned() } else { format!("{} to {}", s.low, s.high) }
 }
 
-pub(super) fn samples(h: &mut Html, data: &ReportData) {
+pub(super) fn samples(h: &mut Html, data: &ReportData, files: &Files) {
     let level = &data.headline_level;
     let styles = arm_styles(data);
     let rows: Vec<_> = data
         .arms
         .iter()
         .zip(&styles)
-        .filter_map(|(arm, style)| Some((arm, style, summarize(&reaches(arm, level))?)))
+        .zip(identical(data))
+        .filter_map(|((arm, style), same)| Some((arm, style, same, summarize(&reaches(arm, level))?)))
         .collect();
     if rows.is_empty() {
         return;
     }
     h.raw("<section id=\"samples\"><h2>Samples to ").text(&level_text(level)).raw("</h2>\n");
     h.raw("<div class=\"chart\" id=\"samples-chart\" role=\"img\" aria-label=\"Samples to the level for every arm and seed; ");
-    h.raw("the table below has the numbers.\"></div>\n<p class=\"caption\">Dots: each seed. Arrows: runs that ended there ");
+    h.raw("the table below has the numbers.\"></div>\n");
+    files.links(h, "samples-to-");
+    h.raw("<p class=\"caption\">Dots: each seed. Arrows: runs that ended there ");
     h.raw("without reaching the level; they count as needing more. Thick stroke: median; whiskers: order-statistic ");
-    h.raw("interval for the median.</p>\n<div class=\"scroll\"><table><thead><tr><th scope=\"col\">Arm</th>");
+    h.raw("interval for the median.</p>\n");
+    glossary(h, data);
+    h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">Arm</th>");
     h.raw("<th scope=\"col\">Settings</th><th scope=\"col\" class=\"n\">Reached</th><th scope=\"col\" class=\"n\">Median</th>");
     h.raw("<th scope=\"col\" class=\"n\">Interval (coverage)</th><th scope=\"col\" class=\"n\">Min to max</th></tr></thead><tbody>\n");
     let mut group = "";
-    for (arm, style, s) in rows {
+    for (arm, style, same, s) in rows {
         if arm.group != group {
             group = &arm.group;
             h.raw("<tr class=\"group\"><th colspan=\"6\" scope=\"rowgroup\">")
@@ -82,17 +92,64 @@ pub(super) fn samples(h: &mut Html, data: &ReportData) {
         }
         h.raw("<tr><th scope=\"row\">");
         swatch(h, style.color);
-        h.text(&arm.label).raw("</th><td class=\"detail\">").text(&arm.settings).raw("</td><td class=\"n\">");
-        h.text(&format!("{} of {}", s.reached, s.runs))
-            .raw("</td><td class=\"n\"><b>")
-            .text(&s.median.to_string());
-        h.raw("</b></td><td class=\"n\">").text(&interval(&s));
-        if s.runs > 1 {
-            h.raw(" <span class=\"detail\">(").text(&format::percent(s.coverage)).raw(")</span>");
+        h.text(&arm.label).raw("</th><td class=\"detail\">");
+        if let Some(same) = same {
+            h.raw("<b>identical to ").text(same).raw("</b>; ");
         }
-        h.raw("</td><td class=\"n\">").text(&format!("{} to {}", s.min, s.max)).raw("</td></tr>\n");
+        h.text(&arm.settings).raw("; folder <code>").text(&arm.name).raw("</code></td>");
+        summary_cells(h, &s);
+        h.raw("<td class=\"n\">").text(&format!("{} to {}", s.min, s.max)).raw("</td></tr>\n");
     }
     h.raw("</tbody></table></div></section>\n");
+}
+
+/// How many runs reached the level, their median and its interval.
+fn summary_cells(h: &mut Html, s: &Summary) {
+    h.raw("<td class=\"n\">").text(&format!("{} of {}", s.reached, s.runs));
+    h.raw("</td><td class=\"n\"><b>")
+        .text(&s.median.to_string())
+        .raw("</b></td><td class=\"n\">")
+        .text(&interval(s));
+    if s.runs > 1 {
+        h.raw(" <span class=\"detail\">(").text(&format::percent(s.coverage)).raw(")</span>");
+    }
+    h.raw("</td>");
+}
+
+/// One line for every way of learning that the arms name.
+fn glossary(h: &mut Html, data: &ReportData) {
+    let named = |words: &[&str]| {
+        let has = |text: &str| words.iter().any(|word| text.to_lowercase().contains(word));
+        data.arms.iter().any(|arm| has(&arm.label) || has(&arm.settings))
+    };
+    let entries: [(&[&str], &'static str, &'static str); 5] = [
+        (
+            &["(2,t)", "(2, t)"],
+            "(2,T)",
+            "the student learns from one intermediate checkpoint of the teacher for T steps, then from the final one",
+        ),
+        (&["one-shot"], "one-shot", "from the final checkpoint only"),
+        (
+            &["progressive"],
+            "progressive",
+            "from the teacher's checkpoints in their order, the final one last",
+        ),
+        (
+            &["tau 0", "temperature 0"],
+            "temperature (tau) 0",
+            "the teacher's most likely class is the target, without its probabilities",
+        ),
+        (&["ce (", "(ce)"], "CE", "cross-entropy against the true labels, without a teacher"),
+    ];
+    let shown: Vec<_> = entries.into_iter().filter(|(words, ..)| named(words)).collect();
+    if shown.is_empty() {
+        return;
+    }
+    h.raw("<p class=\"caption\">");
+    for (_, word, meaning) in shown {
+        h.raw("<b>").raw(word).raw("</b>: ").raw(meaning).raw(". ");
+    }
+    h.raw("</p>\n");
 }
 
 pub(super) fn seeds(h: &mut Html, data: &ReportData) {
@@ -188,41 +245,43 @@ pub(super) fn references(h: &mut Html, data: &ReportData) {
 }
 
 pub(super) fn sweep(h: &mut Html, table: &SweepTable) {
-    let cells = || table.values.iter().flat_map(|value| value.cells.iter().map(move |cell| (value, cell)));
-    h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">").text(&table.axis);
-    h.raw("</th><th scope=\"col\">Arm</th><th scope=\"col\" class=\"n\">Best rate</th>");
+    h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">Arm</th><th scope=\"col\" class=\"n\">Best rate</th>");
     h.raw("<th scope=\"col\" class=\"n\">Reached</th><th scope=\"col\" class=\"n\">Median samples</th>");
-    h.raw("<th scope=\"col\" class=\"n\">Interval (coverage)</th></tr></thead><tbody>\n");
-    for (value, cell) in cells() {
-        let Some(s) = summarize(&cell_reaches(cell)) else { continue };
-        h.raw("<tr><td>").text(&value.value).raw("</td><th scope=\"row\">").text(&cell.arm);
-        h.raw("</th><td class=\"n\">").text(&format::plain(cell.best_rate)).raw("</td><td class=\"n\">");
-        h.text(&format!("{} of {}", s.reached, s.runs))
-            .raw("</td><td class=\"n\"><b>")
-            .text(&s.median.to_string());
-        h.raw("</b></td><td class=\"n\">").text(&interval(&s));
-        if s.runs > 1 {
-            h.raw(" <span class=\"detail\">(").text(&format::percent(s.coverage)).raw(")</span>");
-        }
-        h.raw("</td></tr>\n");
-    }
-    h.raw("</tbody></table></div>\n<details><summary>Every seed, and every rate that was tried</summary>");
-    h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">").text(&table.axis);
-    h.raw("</th><th scope=\"col\">Arm</th><th scope=\"col\">Samples, every seed at the best rate</th>");
-    h.raw("<th scope=\"col\">Rates tried: median samples (reached / runs)</th></tr></thead><tbody>\n");
-    for (value, cell) in cells() {
-        let each =
-            |s: &crate::data::SeedReach| format!("seed {}: {}", s.seed, Reach::new(s.samples, s.budget));
-        let each: Vec<String> = cell.seeds.iter().map(each).collect();
-        let tried = |t: &crate::data::TriedRate| {
+    h.raw("<th scope=\"col\" class=\"n\">Interval (coverage)</th></tr></thead>");
+    by_value(h, table, 5, |h, cell| {
+        let Some(s) = summarize(&cell_reaches(cell)) else { return };
+        h.raw("<tr><th scope=\"row\">").text(&cell.arm).raw("</th><td class=\"n\">");
+        h.text(&format::plain(cell.best_rate)).raw("</td>");
+        summary_cells(h, &s);
+        h.raw("</tr>\n");
+    });
+    h.raw("</table></div>\n<details><summary>Every seed, and every rate that was tried</summary>");
+    h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">Arm</th>");
+    h.raw("<th scope=\"col\">Samples, every seed at the best rate</th>");
+    h.raw("<th scope=\"col\">Rates tried: median samples (reached / runs)</th></tr></thead>");
+    by_value(h, table, 3, |h, cell| {
+        let each = cell.seeds.iter().map(|s| format!("seed {}: {}", s.seed, Reach::new(s.samples, s.budget)));
+        let tried = cell.tried.iter().map(|t| {
             let median = t.median_samples.map_or("—".to_owned(), format::count);
             format!("{}: {median} ({}/{})", format::plain(t.rate), t.reached, t.runs)
-        };
-        let tried: Vec<String> = cell.tried.iter().map(tried).collect();
-        h.raw("<tr><td>").text(&value.value).raw("</td><th scope=\"row\">").text(&cell.arm).raw("</th><td>");
-        h.text(&each.join(", ")).raw("</td><td>").text(&tried.join("; ")).raw("</td></tr>\n");
+        });
+        h.raw("<tr><th scope=\"row\">").text(&cell.arm).raw("</th><td>");
+        h.text(&each.collect::<Vec<_>>().join(", ")).raw("</td><td>");
+        h.text(&tried.collect::<Vec<_>>().join("; ")).raw("</td></tr>\n");
+    });
+    h.raw("</table></div></details>\n");
+}
+
+/// The rows of a study under a heading for each value, in a table of so many columns.
+fn by_value(h: &mut Html, table: &SweepTable, columns: usize, row: impl Fn(&mut Html, &SweepCell)) {
+    for value in &table.values {
+        h.raw("<tbody><tr class=\"group\"><th scope=\"rowgroup\" colspan=\"")
+            .text(&columns.to_string())
+            .raw("\">");
+        h.text(&table.axis).raw(" ").text(&value.value).raw("</th></tr>\n");
+        value.cells.iter().for_each(|cell| row(h, cell));
+        h.raw("</tbody>");
     }
-    h.raw("</tbody></table></div></details>\n");
 }
 
 pub(super) fn plain(h: &mut Html, table: &Table) {

@@ -1,8 +1,10 @@
 //! What students gain: final accuracy by first checkpoint, and probe accuracy by tree level.
 
 use crate::plot::{
-    Axis, Color, Dash, Direction, Figure, Mark, Panel, Series, Shape, TickFormat, arm_color, arm_shape,
+    Axis, Color, Dash, Direction, Figure, Interval, Mark, Panel, Series, Shape, TickFormat, arm_color,
+    arm_shape,
 };
+use crate::stats::{Reach, summarize};
 use curricle_probe::ngram::Spread;
 
 /// Final accuracies of the students whose first checkpoint was this one.
@@ -42,6 +44,16 @@ fn median(values: &[f64]) -> Option<f64> {
     Spread::of(values.iter().copied().filter(|v| v.is_finite())).map(|s| s.median)
 }
 
+/// Whiskers where there are several seeds: the order-statistic interval for the median.
+fn whiskers<'a>(own: impl Iterator<Item = (f64, &'a [f64])>) -> Mark {
+    let span = |(at, values): (f64, &[f64])| {
+        let finite = values.iter().copied().filter(|v| v.is_finite());
+        let s = summarize(&finite.map(Reach::At).collect::<Vec<_>>()).filter(|s| s.runs > 1)?;
+        Some(Interval { at, low: s.low.at_least(), high: s.high.at_least(), open: false })
+    };
+    Mark::Intervals { spans: own.filter_map(span).collect(), along: Direction::Y, width: 1.3 }
+}
+
 /// Final accuracy against the choice of the first checkpoint: seeds as small dots, medians as a line; other arms and the
 /// optimum as horizontal lines.
 pub fn first_checkpoint(data: &FirstCheckpoints) -> Figure {
@@ -72,6 +84,10 @@ pub fn first_checkpoint(data: &FirstCheckpoints) -> Figure {
     let small = |points, filled| Mark::Dots { points, shape: Shape::Circle, radius: 3.0, filled };
     panel = panel
         .with(Series::new("median over seeds", Color::BLUE, Mark::line(medians)))
+        .with(Series::unnamed(
+            Color::BLUE,
+            whiskers(data.choices.iter().enumerate().map(|(i, c)| (x(i), c.accuracies.as_slice()))),
+        ))
         .with(
             Series::new("seed, checkpoint inside the drop", Color::BLUE, small(seeds(true), true))
                 .opacity(0.6),
@@ -79,7 +95,7 @@ pub fn first_checkpoint(data: &FirstCheckpoints) -> Figure {
         .with(Series::new("seed, checkpoint outside it", Color::BLUE, small(seeds(false), false)));
     Figure::new(&data.title).panel(panel).note(
         "Each student follows the named checkpoint first and the final one afterwards. Dashed: medians of arms without a first \
-         checkpoint. Checkpoints are evenly spaced, not to scale.",
+         checkpoint. Whiskers: order-statistic interval for the median. Checkpoints are evenly spaced, not to scale.",
     )
 }
 
@@ -111,10 +127,14 @@ pub fn levels(title: &str, curves: &[LevelCurve], majority: &[(usize, f64)]) -> 
         let seeds = curve.levels.iter().flat_map(|(l, a)| a.iter().map(move |&a| [place(*l) + shift, a]));
         let line: Vec<[f64; 2]> =
             curve.levels.iter().map(|(l, a)| [place(*l) + shift, median(a).unwrap_or(f64::NAN)]).collect();
+        let spread = curve.levels.iter().map(|(l, a)| (place(*l) + shift, a.as_slice()));
         panel = panel
+            .with(Series::unnamed(color, whiskers(spread)))
             .with(Series::unnamed(color, Mark::dots(seeds.collect(), Shape::Circle, 2.2)).opacity(0.4))
             .with(Series::unnamed(color, Mark::Line { points: line.clone(), width: 1.8, dash: Dash::Solid }))
             .with(Series::new(&curve.label, color, Mark::dots(line, arm_shape(rank), 4.5)));
     }
-    Figure::new(title).panel(panel).note("Lines: medians over seeds; small dots: seeds.")
+    Figure::new(title).panel(panel).note(
+        "Lines: medians over seeds; small dots: seeds; whiskers: order-statistic interval for the median.",
+    )
 }

@@ -25,7 +25,7 @@ pub fn tree_figure(grammar: &Grammar, tree: &Tree, title: &str) -> Option<Figure
         Series::unnamed(Color::REFERENCE, line)
     };
     // Names stand above their nodes; edges from above end over the name.
-    let over = |at: [f64; 2]| [at[0], at[1] + 0.3];
+    let over = |at: [f64; 2]| [at[0], at[1] + 0.36];
     let at = |i: u32| {
         let node = &tree.nodes()[i as usize];
         [place(node.start, node.end), tree.level(node) as f64]

@@ -100,7 +100,8 @@ impl Axis {
         Ticks { range: [low, high], log, flip, labels, minor }
     }
 
-    fn text(&self, value: f64, step: f64) -> String {
+    /// A value as its tick is written; `step` is the distance to the next one, or 0.
+    pub(super) fn text(&self, value: f64, step: f64) -> String {
         match self.format {
             TickFormat::Count => format::count(value),
             TickFormat::Percent => format::tick_percent(value, step),
@@ -167,12 +168,12 @@ fn log_ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, Vec<f64>) {
 
 /// An axis with its ends and ticks fixed; what is drawn.
 #[derive(Debug, Clone)]
-pub(super) struct Ticks {
-    pub(super) range: [f64; 2],
+pub(crate) struct Ticks {
+    pub(crate) range: [f64; 2],
     pub(super) log: bool,
     pub(super) flip: bool,
     /// Position and text.
-    pub(super) labels: Vec<(f64, String)>,
+    pub(crate) labels: Vec<(f64, String)>,
     /// Faint lines without text.
     pub(super) minor: Vec<f64>,
 }

@@ -138,6 +138,11 @@ pub(super) fn layout(figure: &Figure) -> Result<Layout<'_>, PlotError> {
     Ok(Layout { size: [figure.width, (top + MARGIN - 4.0).ceil()], lines, panels, legend })
 }
 
+/// Ends and ticks of every panel's axes, x and y, as the drawing has them.
+pub(crate) fn axes(figure: &Figure) -> Vec<[Ticks; 2]> {
+    figure.panels.iter().map(|panel| [x_ticks(panel, figure.width), y_ticks(panel)]).collect()
+}
+
 fn legend<'a>(figure: &'a Figure, left: f64, top: f64) -> (Vec<LegendEntry<'a>>, f64) {
     let mut entries: Vec<&Series> = Vec::new();
     for series in figure.panels.iter().flat_map(|panel| &panel.series) {
@@ -187,7 +192,32 @@ fn shortened(text: &str, room: f64) -> String {
 
 fn x_ticks(panel: &Panel, width: f64) -> Ticks {
     let values = panel.series.iter().flat_map(|s| extent(&s.mark).0);
-    panel.x.resolve(values, ((width - 100.0) / 75.0) as usize, false)
+    let mut ticks = panel.x.resolve(values, ((width - 100.0) / 75.0) as usize, false);
+    if let Some(labels) = measured(panel, &ticks, width - 100.0) {
+        ticks.labels = labels;
+        ticks.minor.clear();
+    }
+    ticks
+}
+
+/// On a logarithmic axis with measurements at few places only, such as a handful of dimensions: ticks there, if they fit.
+fn measured(panel: &Panel, ticks: &Ticks, room: f64) -> Option<Vec<(f64, String)>> {
+    let measurement =
+        |mark: &Mark| matches!(mark, Mark::Line { .. } | Mark::Dots { .. } | Mark::Intervals { .. });
+    let marks = panel.series.iter().map(|s| &s.mark).filter(|mark| measurement(mark));
+    let mut places: Vec<f64> = marks.flat_map(|mark| extent(mark).0).filter(|&x| panel.x.shows(x)).collect();
+    places.sort_by(f64::total_cmp);
+    places.dedup();
+    if panel.x.scale != Scale::Log || !(2..=12).contains(&places.len()) {
+        return None;
+    }
+    let labels: Vec<(f64, String)> = places.into_iter().map(|v| (v, panel.x.text(v, 0.0))).collect();
+    let fits = labels.windows(2).all(|pair| {
+        let [a, b] = [&pair[0], &pair[1]];
+        let apart = ticks.place(b.0, 0.0, room) - ticks.place(a.0, 0.0, room);
+        apart > (text_width(&a.1, BODY) + text_width(&b.1, BODY)) / 2.0 + 6.0
+    });
+    fits.then_some(labels)
 }
 
 fn y_ticks(panel: &Panel) -> Ticks {
@@ -221,5 +251,28 @@ fn extent(mark: &Mark) -> (Vec<f64>, Vec<f64>) {
         Mark::Rule { at, along: Y, .. } => (vec![*at], vec![]),
         Mark::Region { from, to } => (vec![*from, *to], vec![]),
         Mark::Text { at, .. } => (vec![at[0]], vec![at[1]]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plot::{Axis, Color};
+
+    #[test]
+    fn few_measured_places_carry_the_ticks() {
+        let panel = |ds: &[f64]| {
+            let line = Mark::line(ds.iter().map(|&d| [d, d]).collect());
+            Panel::new(Axis::log("d"), Axis::log("n")).with(Series::unnamed(Color::BLUE, line))
+        };
+        let texts = |ds: &[f64]| -> Vec<String> {
+            x_ticks(&panel(ds), 800.0).labels.into_iter().map(|(_, text)| text).collect()
+        };
+        assert_eq!(texts(&[15.0, 21.0, 29.0, 41.0, 57.0]), ["15", "21", "29", "41", "57"]);
+        assert_eq!(
+            texts(&[100.0, 100.1, 100_000.0]),
+            ["100", "300", "1k", "3k", "10k", "30k", "100k"],
+            "they would overlap"
+        );
     }
 }

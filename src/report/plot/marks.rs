@@ -72,7 +72,7 @@ pub(super) fn draw(svg: &mut Svg, panel: &PanelBox, series: &Series) {
                 Side::Above => ([x, y - 11.0], Anchor::Middle),
                 Side::Below => ([x, y + 12.0], Anchor::Middle),
             };
-            svg.text(text, at, BODY - 0.5, anchor, series.color, false);
+            svg.rimmed_text(text, at, BODY - 0.5, anchor, series.color);
         }
     }
 }

@@ -22,9 +22,11 @@ mod marks;
 mod palette;
 mod svg;
 
+pub(crate) use axis::Ticks;
 pub use axis::{Axis, Scale, TickFormat};
-pub(crate) use palette::ON_DARK;
+pub(crate) use layout::axes;
 pub use palette::{Color, arm_color, arm_shape};
+pub(crate) use palette::{ON_DARK, sequential};
 
 use serde::{Deserialize, Serialize};
 

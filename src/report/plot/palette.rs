@@ -76,10 +76,43 @@ pub fn arm_shape(rank: usize) -> Shape {
     SHAPES[rank % SHAPES.len()]
 }
 
+/// Ends and middles of the sequential palette: dark blue over green to orange, darker than usual since it lies on white.
+const SEQUENCE: [Color; 5] = [
+    Color(0x2b, 0x1d, 0x6e),
+    Color(0x1f, 0x5f, 0xa8),
+    Color(0x12, 0x92, 0x8a),
+    Color(0x7d, 0xa0, 0x1e),
+    Color(0xe0, 0x8a, 0x00),
+];
+
+/// A colour along a numeric axis, from its low end (0) to its high end (1).
+pub(crate) fn sequential(part: f64) -> Color {
+    let place = part.clamp(0.0, 1.0) * (SEQUENCE.len() - 1) as f64;
+    let low = (place.floor() as usize).min(SEQUENCE.len() - 2);
+    SEQUENCE[low].mixed(SEQUENCE[low + 1], place - low as f64)
+}
+
 impl Color {
-    /// The colour to use on a dark page; itself when it is not one of the named ones.
+    /// The colour to use on a dark page: the counterpart of a named one, else the colour lightened.
     pub(crate) fn on_dark(self) -> Color {
-        ON_DARK.iter().find(|(light, _)| *light == self).map_or(self, |(_, dark)| *dark)
+        let named = ON_DARK.iter().find(|(light, _)| *light == self);
+        named.map_or_else(|| self.mixed(Color::PAPER, 0.35), |(_, dark)| *dark)
+    }
+
+    /// This colour for a part of 0, the other for 1.
+    fn mixed(self, other: Color, part: f64) -> Color {
+        let mix = |a: u8, b: u8| (f64::from(a) + part * (f64::from(b) - f64::from(a))).round() as u8;
+        Color(mix(self.0, other.0), mix(self.1, other.1), mix(self.2, other.2))
+    }
+
+    /// Lighter (0) to darker (1), the hue kept: one arm along a numeric axis.
+    pub(crate) fn shaded(self, part: f64) -> Color {
+        let part = part.clamp(0.0, 1.0);
+        if part < 0.5 {
+            self.mixed(Color::PAPER, 0.5 - part)
+        } else {
+            self.mixed(Color(0, 0, 0), 0.9 * (part - 0.5))
+        }
     }
 }
 
@@ -129,6 +162,9 @@ mod tests {
 
     #[test]
     fn pairs_of_colour_and_shape_are_distinct() {
+        let along: Vec<_> = (0..20).map(|i| sequential(f64::from(i) / 19.0)).collect();
+        assert!(along.iter().enumerate().all(|(i, a)| !along[..i].contains(a)));
+        assert_eq!((along[0], along[19]), (SEQUENCE[0], SEQUENCE[4]));
         let pairs: Vec<_> = (0..40).map(|i| (arm_color(i), arm_shape(i))).collect();
         for (i, a) in pairs.iter().enumerate() {
             assert!(!pairs[..i].contains(a), "{i}");

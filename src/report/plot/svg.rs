@@ -124,6 +124,17 @@ impl Svg {
         self.0 += "</text>\n";
     }
 
+    /// A horizontal text of medium size on lines: a rim of paper keeps it readable.
+    pub(super) fn rimmed_text(&mut self, text: &str, at: Point, size: f64, anchor: Anchor, color: Color) {
+        let start = self.0.len();
+        self.text(text, at, size, anchor, color, false);
+        let rim = format!(
+            "<text stroke=\"{}\" stroke-width=\"2.5\" paint-order=\"stroke\" stroke-linejoin=\"round\"",
+            Color::PAPER
+        );
+        self.0.replace_range(start..start + "<text".len(), &rim);
+    }
+
     pub(super) fn finish(mut self) -> String {
         self.0 += "</svg>\n";
         self.0
