@@ -1,30 +1,18 @@
-//! A measurement of your own: the norm of a teacher's first layer along its training, with its key in the spec, its curve in the
-//! report, and a claim on it.
+//! A measurement of your own: the norm of a teacher's first layer along its training, with its key in the spec, its
+//! curve in the report, and a claim on it.
 //!
 //! `cargo run --release --example custom_measurement`
 
 use curricle::core::keys::{KeyError, Section};
-use curricle::core::verdict::Verdict;
-use curricle::lab::device::Device;
+use curricle::lab::laboratory::{Finished, Laboratory, LaboratoryError};
 use curricle::lab::measure::{
     Curve, Measure, MeasureContext, MeasureError, Measured, Measurement, Setting, Shown, Subject,
     curve_section,
 };
-use curricle::lab::registry::Registry;
-use curricle::lab::run::experiment;
-use curricle::lab::run::gather::Status;
-use curricle::lab::run::judge::judge;
-use curricle::lab::run::options::{Existing, Observer, Options};
-use curricle::lab::run::plan::Plan;
-use curricle::lab::run::report_data::{Context, report_data};
-use curricle::lab::run::spec::SpecFile;
-use curricle::lab::train::member::Metric;
 use curricle::report::data::ReportData;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 const SPEC: &str = r#"
 experiment = "norms"
@@ -109,47 +97,17 @@ fn points(value: &Value) -> Vec<[f64; 2]> {
     all.filter_map(|p| Some([p["step"].as_f64()?, p["value"].as_f64()?])).collect()
 }
 
-/// Tells nothing.
-struct Silent;
-
-impl Observer for Silent {
-    fn started(&self, _: &str, _: u64, _: u64, _: u64) {}
-    fn progress(&self, _: &str, _: u64, _: u64) {}
-    fn evaluated(&self, _: &str, _: u64, _: &Metric) {}
-    fn ended(&self, _: &str, _: u64, _: Status, _: Option<&str>) {}
-    fn note(&self, _: &str) {}
-}
-
-/// The verdict on the claim, and the names of the report's figures.
-pub fn run() -> Result<(Verdict, Vec<String>), Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir()?;
-    let path = Path::new("norms.toml");
-    let registry = Registry::builtin().measurement(FirstLayerNorm);
-    let plan = Plan::resolve_with(SpecFile::parse(path, SPEC, &[])?, path, &registry)?;
-    let options = Options {
-        out: folder.path().to_owned(),
-        existing: Existing::Refuse,
-        device: Device::Cpu,
-        threads: 2,
-        cancel: &AtomicBool::new(false),
-        observer: &Silent,
-        save_every: Duration::from_secs(30),
-    };
-    let results = experiment::run(&plan, &options)?;
-    let claims = judge(&plan, &results);
-    for claim in &claims {
-        println!("{}: {}\n  {}", claim.verdict.as_str(), claim.statement, claim.detail);
-    }
-    let context = Context { device: "cpu", command: "custom_measurement", wall_seconds: 0.0 };
-    let report = report_data(&plan, &results, &claims, context);
-    let written = curricle::report::write(&report, &plan.root(folder.path()))?;
-    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    Ok((claims[0].verdict, written.figures.iter().filter_map(name).collect()))
+/// Trains five teachers below `out`, measures them, judges the claim, writes the report.
+pub fn run(out: &Path) -> Result<Finished, LaboratoryError> {
+    Laboratory::new().measurement(FirstLayerNorm).run(SPEC, out)
 }
 
 #[allow(dead_code)]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (_, figures) = run()?;
-    println!("figures: {}", figures.join(", "));
+fn main() -> Result<(), LaboratoryError> {
+    let finished = run(Path::new("runs"))?;
+    for claim in &finished.claims {
+        println!("{}: {}\n  {}", claim.verdict.as_str(), claim.statement, claim.detail);
+    }
+    println!("{}", finished.report.display());
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! Medians and their intervals, of numbers of which some are only known to lie between bounds.
 //!
 //! **Censoring.** A run that ended after b samples without reaching a level has a sample count above b: of it only `[b, inf)` is
-//! known. The r-th smallest true number is at least the r-th smallest lower bound and at most the r-th smallest upper bound,
-//! whatever the true numbers are, so lower and upper bounds are ranked apart ([`Ranked`]), and an interval is never narrower than the
-//! true numbers would make it. Where an order statistic's upper bound is infinite only its lower bound is shown.
+//! known. The r-th smallest true number is at least the r-th smallest lower bound and at most the r-th smallest upper
+//! bound, whatever the true numbers are, so lower and upper bounds are ranked apart ([`Ranked`]), and an interval is
+//! never narrower than the true numbers would make it. Where an order statistic's upper bound is infinite only its
+//! lower bound is shown.
 //!
 //! **Interval for the median.** For n independent runs and any continuous distribution, the number of values below the
 //! true median is Binomial(n, 1/2), so the r-th smallest and the r-th largest enclose the median with probability
@@ -84,13 +85,15 @@ impl Ranked {
         let n = self.count();
         (n > 0).then(|| {
             let (a, b) = (self.statistic((n - 1) / 2), self.statistic(n / 2));
-            // Equal ends as they are: half the sum of two infinities of one sign is fine, of two signs it is not a number.
+            // Equal ends as they are: half the sum of two infinities of one sign is fine, of two signs it is not a
+            // number.
             let middle = |a: f64, b: f64| if a == b { a } else { (a + b) / 2.0 };
             Known { low: middle(a.low, b.low), high: middle(a.high, b.high) }
         })
     }
 
-    /// The narrowest interval of order statistics that covers the median with probability `level`, or the widest there is.
+    /// The narrowest interval of order statistics that covers the median with probability `level`, or the widest
+    /// there is.
     /// `None` without numbers.
     pub fn interval(&self, level: f64) -> Option<Interval> {
         let n = self.count();

@@ -36,8 +36,9 @@ pub(super) fn check(name: &str, condition: &str, facts: &Facts<'_>) -> Result<()
     Err(text)
 }
 
-/// In which seeds a condition holds; a seed that is not listed has no result.
-pub(super) fn holds(condition: &str, evidence: &Evidence<'_>) -> BTreeMap<u64, bool> {
+/// In which seeds a condition holds; a seed that is not listed has no result. `at` is the value of the sweep, where
+/// it changes the teacher.
+pub(super) fn holds(condition: &str, at: Option<f64>, evidence: &Evidence<'_>) -> BTreeMap<u64, bool> {
     if let Some(claim) = evidence.claims.get(condition) {
         return match claim.kind().finding(evidence) {
             Finding::Share { seeds, .. } => seeds.into_iter().collect(),
@@ -46,5 +47,5 @@ pub(super) fn holds(condition: &str, evidence: &Evidence<'_>) -> BTreeMap<u64, b
     }
     let Some(level) = teacher_level(condition) else { return BTreeMap::new() };
     let reached = |r: &crate::run::gather::RunRecord| (r.seed, r.first_reaching(level).is_some());
-    evidence.runs_of(TEACHER, None).into_iter().map(reached).collect()
+    evidence.runs_of(TEACHER, at).into_iter().map(reached).collect()
 }

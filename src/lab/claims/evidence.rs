@@ -2,7 +2,7 @@
 
 use super::ClaimSpec;
 use crate::measure::{Measure, Measured};
-use crate::run::gather::{RunRecord, TEACHER, runs_of};
+use crate::run::gather::{RunRecord, runs_of};
 use curricle_core::math::order::Known;
 use indexmap::IndexMap;
 use std::sync::Arc;
@@ -106,11 +106,7 @@ impl Evidence<'_> {
             return vec![];
         };
         let runs = self.runs_of(arm, at);
-        let of_arm = |m: &&Measured| {
-            // The teacher is measured by itself, also where its runs are not among the records.
-            let teacher = arm == TEACHER && m.run == TEACHER && self.seeds.contains(&m.seed);
-            teacher || runs.iter().any(|r| r.seed == m.seed && r.name == m.run)
-        };
+        let of_arm = |m: &&Measured| runs.iter().any(|r| r.seed == m.seed && r.name == m.run);
         let number = |m: &Measured| Some((m.seed, measure.evidence(&m.value, quantity)?));
         found.iter().filter(of_arm).filter_map(number).filter(|(_, v)| !v.is_nan()).collect()
     }

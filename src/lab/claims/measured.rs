@@ -46,6 +46,10 @@ impl ClaimKind for MeasuredClaim {
         self.given.as_deref()
     }
 
+    fn at(&self) -> Option<f64> {
+        self.at
+    }
+
     fn check(&self, facts: &Facts<'_>) -> Result<(), String> {
         if self.at_most.is_some() == self.at_least.is_some() {
             return Err("give at_most or at_least, one of them".to_owned());

@@ -1,8 +1,9 @@
 //! Claims of a spec, judged on what an experiment recorded.
 //!
-//! A claim is about the seeds: about the median over them of some number, or about the share of them in which something is found. Each
-//! kind has its keys, its check and what it reads off the [`Evidence`] ([`Finding`]); the verdict is the same for all
-//! ([`verdict`]): PASS or FAIL only where the interval at the spec's `confidence` lies on one side of the bound.
+//! A claim is about the seeds: about the median over them of some number, or about the share of them in which
+//! something is found. Each kind has its keys, its check and what it reads off the [`Evidence`] ([`Finding`]); the
+//! verdict is the same for all ([`verdict`]): PASS or FAIL only where the interval at the spec's `confidence` lies on
+//! one side of the bound.
 //!
 //! To add a kind: a file here with its keys and a [`ClaimKind`], and a variant of [`ClaimSpec`] with its line in `kind`.
 
@@ -57,6 +58,9 @@ pub enum ClaimSpec {
 pub trait ClaimKind {
     /// The condition under which a seed counts, if the claim has one.
     fn given(&self) -> Option<&str>;
+
+    /// The value of the sweep that it is about.
+    fn at(&self) -> Option<f64>;
 
     /// Checks the keys against the rest of the spec.
     ///

@@ -1,7 +1,7 @@
 //! `ngram-peak-in-drop`: n-gram robustness peaks while the teacher's loss drops.
 
 use super::evidence::require_share;
-use super::words::percent;
+use super::words::{percent, with};
 use super::{ClaimKind, Evidence, Facts, Finding};
 use crate::run::gather::TEACHER;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct NgramPeakInDrop {
     /// Length of the n-gram.
     pub n: usize,
+    /// Value of the sweep, where it changes the teacher.
+    pub at: Option<f64>,
     /// Share of seeds.
     pub at_least: f64,
     /// Only seeds in which this holds.
@@ -30,28 +32,34 @@ impl ClaimKind for NgramPeakInDrop {
         self.given.as_deref()
     }
 
+    fn at(&self) -> Option<f64> {
+        self.at
+    }
+
     fn check(&self, facts: &Facts<'_>) -> Result<(), String> {
         require_share(self.at_least)?;
         let missing = format!("[ngrams] does not measure n = {}", self.n);
-        facts.require_quantity("ngrams", &self.quantity(), missing)
+        facts.require_quantity("ngrams", &self.quantity(), missing)?;
+        facts.require_arm(TEACHER, self.at)
     }
 
     fn statement(&self) -> String {
         let share = percent(self.at_least);
         format!(
-            "the median M_robust of {}-grams peaks inside the drop of the teacher's loss in at least {share} of the seeds",
-            self.n
+            "the median M_robust of {}-grams peaks inside the drop of the teacher's loss{} in at least {share} of the seeds",
+            self.n,
+            with(self.at)
         )
     }
 
     fn finding(&self, evidence: &Evidence<'_>) -> Finding {
-        let teachers = evidence.runs_of(TEACHER, None);
+        let teachers = evidence.runs_of(TEACHER, self.at);
         let inside = |(seed, step): (u64, f64)| {
             let teacher = teachers.iter().find(|r| r.seed == seed);
             let phases = teacher.and_then(|t| t.loss_phases());
             (seed, phases.is_some_and(|p| p.in_drop(step)))
         };
-        let peaks = evidence.quantity("ngrams", &self.quantity(), TEACHER, None);
+        let peaks = evidence.quantity("ngrams", &self.quantity(), TEACHER, self.at);
         Finding::Share { seeds: peaks.into_iter().map(inside).collect(), at_least: self.at_least }
     }
 

@@ -26,6 +26,10 @@ impl ClaimKind for Reaches {
         self.given.as_deref()
     }
 
+    fn at(&self) -> Option<f64> {
+        self.at
+    }
+
     fn check(&self, facts: &Facts<'_>) -> Result<(), String> {
         facts.require_arm(&self.arm, self.at)?;
         require_level(self.level)?;

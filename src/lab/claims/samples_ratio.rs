@@ -30,6 +30,10 @@ impl ClaimKind for SamplesRatio {
         self.given.as_deref()
     }
 
+    fn at(&self) -> Option<f64> {
+        self.at
+    }
+
     fn check(&self, facts: &Facts<'_>) -> Result<(), String> {
         facts.require_arm(&self.arm, self.at)?;
         facts.require_arm(&self.than, self.at)?;

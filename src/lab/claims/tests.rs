@@ -182,6 +182,33 @@ fn seeds_without_the_condition_are_counted_apart() {
     }
 }
 
+#[test]
+fn a_sweep_that_changes_the_teacher_keeps_conditions_and_measurements_apart() {
+    let at = |at: f64, run: RunRecord| RunRecord { name: format!("{}+d-{at}", run.arm), at: Some(at), ..run };
+    let mut book = Book::default();
+    for seed in 0..5 {
+        for (d, teacher) in [(10.0, Some(300)), (12.0, None)] {
+            let more = [run("a", seed, Some(100)), run("b", seed, Some(200)), run(TEACHER, seed, teacher)];
+            book.runs.extend(more.map(|run| at(d, run)));
+            let measured = Measured { seed, run: format!("{TEACHER}+d-{d}"), value: d.into() };
+            book.measured.entry("norm".into()).or_default().push(measured);
+        }
+    }
+    book.measures.insert("norm".into(), Arc::new(Value1(Subject::TeacherCheckpoints)));
+    let ratio = |at: &str| {
+        let claim = "kind = \"samples-ratio\"\narm = \"a\"\nthan = \"b\"\nlevel = 0.99\nat_most = 0.7";
+        book.judge(&format!("{claim}\ngiven = \"teacher-reaches-99\"\nat = {at}"), &[0, 1, 2, 3, 4], 0.9)
+    };
+    assert_eq!((ratio("10").verdict, ratio("10").seeds), (Verdict::Pass, 5));
+    assert_eq!((ratio("12").verdict, ratio("12").seeds), (Verdict::Inconclusive, 0));
+    let norm = |at: &str| {
+        let claim = "kind = \"measured\"\nof = \"norm\"\nquantity = \"size\"\nat_least = 11.0";
+        book.judge(&format!("{claim}\nat = {at}"), &[0, 1, 2, 3, 4], 0.9)
+    };
+    assert_eq!((norm("10").verdict, norm("10").value), (Verdict::Fail, Some(10.0)));
+    assert_eq!((norm("12").verdict, norm("12").value), (Verdict::Pass, Some(12.0)));
+}
+
 /// A measurement of the tests: the value itself.
 #[derive(Debug)]
 struct Value1(Subject);

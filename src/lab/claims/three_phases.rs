@@ -1,7 +1,7 @@
 //! `three-phases`: the teacher's loss has a plateau, a drop and slow improvement after it.
 
 use super::evidence::require_share;
-use super::words::percent;
+use super::words::{percent, with};
 use super::{ClaimKind, Evidence, Facts, Finding};
 use crate::run::gather::TEACHER;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ThreePhases {
+    /// Value of the sweep, where it changes the teacher.
+    pub at: Option<f64>,
     /// Share of seeds.
     pub at_least: f64,
     /// Only seeds in which this holds.
@@ -21,20 +23,28 @@ impl ClaimKind for ThreePhases {
         self.given.as_deref()
     }
 
+    fn at(&self) -> Option<f64> {
+        self.at
+    }
+
     fn check(&self, facts: &Facts<'_>) -> Result<(), String> {
         require_share(self.at_least)?;
-        if facts.teacher { Ok(()) } else { Err("there is no [teacher]".to_owned()) }
+        match facts.teacher {
+            true => facts.require_arm(TEACHER, self.at),
+            false => Err("there is no [teacher]".to_owned()),
+        }
     }
 
     fn statement(&self) -> String {
         let share = percent(self.at_least);
         format!(
-            "the teacher's loss shows a plateau, a drop and slow improvement in at least {share} of the seeds"
+            "the teacher's loss{} shows a plateau, a drop and slow improvement in at least {share} of the seeds",
+            with(self.at)
         )
     }
 
     fn finding(&self, evidence: &Evidence<'_>) -> Finding {
-        let teachers = evidence.runs_of(TEACHER, None);
+        let teachers = evidence.runs_of(TEACHER, self.at);
         let shows = |r: &crate::run::gather::RunRecord| r.loss_phases().is_some_and(|p| p.three_phases);
         let seeds = teachers.into_iter().map(|r| (r.seed, shows(r))).collect();
         Finding::Share { seeds, at_least: self.at_least }

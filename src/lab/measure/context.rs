@@ -126,7 +126,8 @@ impl MeasureContext<'_> {
         Ok(write_json(&self.file(), value)?)
     }
 
-    /// Measures each checkpoint by itself, in order. Each result is kept as soon as it is there, and not measured again unless
+    /// Measures each checkpoint by itself, in order. Each result is kept as soon as it is there, and not measured
+    /// again unless
     /// `keys` (the measurement's settings) have changed. `None` if the run was asked to end before the last.
     ///
     /// # Errors

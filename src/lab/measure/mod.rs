@@ -1,12 +1,12 @@
-//! Measurements of runs: each owns a key of the spec, its checks, how it measures, what it keeps in the run folder, its part of
-//! the report, and the numbers that claims can be about.
+//! Measurements of runs: each owns a key of the spec, its checks, how it measures, what it keeps in the run folder,
+//! its part of the report, and the numbers that claims can be about.
 //!
 //! A spec names a measurement by a section of its key. [`Measurement::resolve`] reads and checks the section, and the
-//! [`Measure`] it gives is asked once for every teacher (before the students start) or for every finished run (after all of them).
-//! What it finds is a JSON value; everything else (claims, figures, tables) is made of these values.
+//! [`Measure`] it gives is asked once for every teacher (before the students start) or for every finished run (after
+//! all of them). What it finds is a JSON value; everything else (claims, figures, tables) is made of these values.
 //!
-//! To add one: a file here and a line in [`Measurements::builtin`]. One of another crate goes to [`crate::registry::Registry::measurement`]
-//! and works the same way.
+//! To add one: a file here and a line in [`Measurements::builtin`]. One of another crate goes to
+//! [`crate::registry::Registry::measurement`] and works the same way.
 
 mod context;
 pub mod correlations;

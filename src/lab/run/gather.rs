@@ -120,9 +120,10 @@ pub struct UsedCheckpoints {
 /// The runs that stand for an arm: at this value of the axis if the arm has one, and with the best rate if rates were
 /// tuned.
 ///
-/// The best rate is the one with the smallest median over seeds of samples to `headline`, a run that did not reach it counting as
-/// infinitely many; equal medians are decided by the larger median of the best accuracy. `headline` is the spec's largest level for
-/// figures, tables and claims of any level: an arm stands for the same runs wherever it is named.
+/// The best rate is the one with the smallest median over seeds of samples to `headline`, a run that did not reach it
+/// counting as infinitely many; equal medians are decided by the larger median of the best accuracy. `headline` is
+/// the spec's largest level for figures, tables and claims of any level: an arm stands for the same runs wherever it
+/// is named.
 pub fn runs_of<'a>(runs: &'a [RunRecord], arm: &str, at: Option<f64>, headline: f64) -> Vec<&'a RunRecord> {
     let mine: Vec<&RunRecord> =
         runs.iter().filter(|r| r.arm == arm && (r.at.is_none() || r.at == at)).collect();

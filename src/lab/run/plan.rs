@@ -203,7 +203,7 @@ impl Plan {
         }
         let setting = Setting { task: &*task, seed: spec.seeds[0], teacher: teacher.is_some() };
         let measures = measures(&check, &spec, &setting)?;
-        check_claims(&check, &spec, &students, &measures)?;
+        check_claims(&check, &spec, (&students, &cells), &measures)?;
         for reference in &spec.references {
             check.require(
                 reference.arm == TEACHER || spec.arms.contains_key(&reference.arm),
@@ -589,12 +589,12 @@ fn measures(
 fn check_claims(
     check: &Checker,
     spec: &SpecFile,
-    students: &[Student],
+    (students, cells): (&[Student], &[Plan]),
     measures: &IndexMap<String, Arc<dyn Measure>>,
 ) -> Result<(), SpecError> {
     let arm = |arm: &str, at: Option<f64>| {
         if arm == TEACHER {
-            return spec.teacher.is_some();
+            return spec.teacher.is_some() && (cells.is_empty() || cells.iter().any(|c| c.teacher_at == at));
         }
         // An arm outside the sweep has no value of the axis and stands for itself.
         students.iter().any(|s| s.arm == arm && (s.at.is_none() || s.at == at))

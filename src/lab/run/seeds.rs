@@ -28,8 +28,8 @@ pub(super) struct SeedResults {
     pub interrupted: bool,
 }
 
-/// Seeds that run together. The CPU takes them one by one, each with its own threads; a GPU trains those of one shape in the
-/// same dispatches.
+/// Seeds that run together. The CPU takes them one by one, each with its own threads; a GPU trains those of one shape
+/// in the same dispatches.
 pub(super) struct SeedsRun<'a> {
     pub plan: &'a Plan,
     pub options: &'a Options<'a>,
@@ -201,7 +201,8 @@ impl SeedsRun<'_> {
         Ok(())
     }
 
-    /// Makes the measurements of one run; gives the step they recommend, if any does. Those that were ended early are left out.
+    /// Makes the measurements of one run; gives the step they recommend, if any does. Those that were ended early are
+    /// left out.
     fn measure(&self, subject: Subject, run: &str, seed: &mut Seed) -> Result<Option<u64>, RunError> {
         let mut recommended = None;
         for (key, measure) in self.measures(subject) {
