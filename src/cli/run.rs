@@ -140,8 +140,18 @@ pub fn run(args: &RunArgs) -> Result<()> {
     finish(args, &plan, &results, &described, began.elapsed())
 }
 
-/// What is worth knowing about the task, as TOML comments: what holds for all seeds, then the rest seed by seed.
+/// What is worth knowing about the task, as TOML comments; of each cell where a sweep changes the whole experiment.
 fn notes(plan: &Plan) -> String {
+    let cells = plan.cells.iter().map(|cell| {
+        let what = plan.axis.as_deref().unwrap_or("sweep");
+        let at = cell.teacher_at.map_or_else(String::new, |at| at.to_string());
+        format!("\n# {what} {at}:{}", notes_of(cell))
+    });
+    if plan.cells.is_empty() { notes_of(plan) } else { cells.collect() }
+}
+
+/// What holds for all seeds, then the rest seed by seed.
+fn notes_of(plan: &Plan) -> String {
     let all: Vec<(u64, Vec<String>)> = plan.seeds.iter().map(|&s| (s, plan.task.notes(s))).collect();
     let shared = |note: &&String| all.iter().all(|(_, notes)| notes.contains(note));
     let first = all.iter().take(1).flat_map(|(_, notes)| notes);

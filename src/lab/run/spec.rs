@@ -366,8 +366,10 @@ pub struct SweepSpec {
     pub key: String,
     /// Its name in the names of runs and in the report; default: the last part of the key.
     pub label: Option<String>,
-    /// Its values: numbers, or lists of one number.
+    /// Its values: numbers, lists of one number, or anything else with `numbers`.
     pub values: Vec<toml::Value>,
+    /// The number that stands for each value in names, claims (`at`) and figures.
+    pub numbers: Option<Vec<f64>>,
     /// Which arms are repeated; default: every arm the key means something to.
     pub arms: Option<Vec<String>>,
     /// What 0.1 had in place of `key`; refused with what to write.

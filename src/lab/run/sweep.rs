@@ -46,9 +46,17 @@ type Mistake = (&'static str, String);
 
 /// For each value of the sweep its number, and the spec `table` with the value at `key`.
 fn with_values(sweep: &SweepSpec, table: &toml::Table, key: &str) -> Result<Vec<(f64, SpecFile)>, Mistake> {
-    let with = |value: &toml::Value| {
-        let number = number(value).ok_or_else(|| {
-            ("sweep.values", format!("{value} is neither a number nor a list of one number"))
+    if let Some(numbers) = &sweep.numbers
+        && (numbers.len() != sweep.values.len() || numbers.iter().any(|n| !n.is_finite()))
+    {
+        return Err(("sweep.numbers", format!("{} values need as many numbers", sweep.values.len())));
+    }
+    let with = |(i, value): (usize, &toml::Value)| {
+        let given = sweep.numbers.as_ref().map(|numbers| numbers[i]);
+        let number = given.or_else(|| number(value)).ok_or_else(|| {
+            let detail =
+                "is neither a number nor a list of one: say with numbers = [..] which number stands for each";
+            ("sweep.values", format!("{value} {detail}"))
         })?;
         let mut table = table.clone();
         set(&mut table, key, value.clone()).map_err(|e| ("sweep.key", e))?;
@@ -56,7 +64,7 @@ fn with_values(sweep: &SweepSpec, table: &toml::Table, key: &str) -> Result<Vec<
         let changed = SpecFile::parse(std::path::Path::new("spec"), &text, &[]);
         Ok((number, changed.map_err(|e| ("sweep", format!("{} = {value}: {e}", sweep.key)))?))
     };
-    sweep.values.iter().map(with).collect()
+    sweep.values.iter().enumerate().map(with).collect()
 }
 
 /// What `[sweep]` means where its key is of the whole experiment (`task.d`, `teacher.hidden`): for each value its number and the
