@@ -40,7 +40,15 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result
 /// # Errors
 /// As [`write`].
 pub fn write_text(path: &Path, text: &str) -> io::Result<()> {
-    write(path, |writer| writer.write_all(text.as_bytes()))
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes bytes as [`write`] does.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, |writer| writer.write_all(bytes))
 }
 
 /// Makes a rename or a new name in `directory` survive a power cut.

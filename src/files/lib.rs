@@ -13,6 +13,7 @@
 #![deny(missing_docs)]
 
 pub mod atomic;
+mod entry;
 mod error;
 mod kept;
 mod mlp;

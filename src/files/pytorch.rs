@@ -1,8 +1,8 @@
 //! PyTorch's `.pt` and `.pth`, through the `pytorch-reader` crate.
 
+use super::entry::{Element, Entry, Values};
 use super::error::CheckpointError;
 use super::pickle;
-use super::tensors::{Element, Entry, Values};
 use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

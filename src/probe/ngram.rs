@@ -15,11 +15,9 @@ mod spread;
 pub use predictor::{MaskedModel, MaskedPredictor, Query};
 pub use spread::Spread;
 
+pub use super::sequence::MOST_TOKENS;
 use super::sequence::SequenceProbeError;
 use std::ops::Range;
-
-/// Longest n-gram.
-pub const MOST_TOKENS: usize = 64;
 
 /// Which tokens are probed. Positions count from 1, so position p is that of the model's sequence after BOS.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,9 @@
 use curricle_core::model::ModelError;
 use curricle_core::model::transformer::Family;
 
+/// Longest n-gram.
+pub const MOST_TOKENS: usize = 64;
+
 /// Why a probe of a sequence model cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SequenceProbeError {
@@ -42,7 +45,7 @@ pub enum SequenceProbeError {
         sentence: usize,
     },
     /// An n-gram of no use.
-    #[error("n = {0} is out of range: n-grams have 2 to {most} tokens", most = super::ngram::MOST_TOKENS)]
+    #[error("n = {0} is out of range: n-grams have 2 to {most} tokens", most = MOST_TOKENS)]
     Size(usize),
     /// No sentence reaches any of the positions.
     #[error(

@@ -15,7 +15,6 @@ pub mod curves;
 pub mod data;
 mod escape;
 pub mod figures;
-mod files;
 pub mod format;
 pub mod headline;
 pub mod html;
@@ -23,6 +22,7 @@ pub mod pcfg;
 pub mod plot;
 pub mod stats;
 
+use curricle_files::atomic;
 use data::ReportData;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -95,7 +95,7 @@ const PNG_SCALE: f64 = 2.0;
 pub fn write(data: &ReportData, dir: &Path) -> Result<ReportPaths, ReportError> {
     let folder = dir.join("figures");
     std::fs::create_dir_all(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
-    let put = |path: PathBuf, bytes: &[u8]| match files::write_atomic(&path, bytes) {
+    let put = |path: PathBuf, bytes: &[u8]| match atomic::write_bytes(&path, bytes) {
         Ok(()) => Ok(path),
         Err(source) => Err(ReportError::Write { path, source }),
     };

@@ -4,7 +4,7 @@
 //! Analysis only: no GPU, no files. Statements and proofs are in the README below; every public function names its formula, its domain
 //! and its errors, and returns [`TheoryError`] rather than a NaN, an infinity or a panic.
 #![doc = include_str!("../README.md")]
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 pub mod bounds;
 pub mod compare;

@@ -1,7 +1,7 @@
 //! Settings of one model's training.
 
 use super::checkpointing::CheckpointPolicy;
-use crate::family::Architecture;
+use crate::family::architecture::Architecture;
 use curricle_core::optim::rate::RateSchedule;
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;

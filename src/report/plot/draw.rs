@@ -63,7 +63,7 @@ impl Figure {
     /// # Errors
     /// As [`Figure::to_png`], and when the file cannot be written.
     pub fn write_png(&self, path: &Path, scale: f64) -> Result<(), PlotError> {
-        crate::files::write_atomic(path, &self.to_png(scale)?)
+        curricle_files::atomic::write_bytes(path, &self.to_png(scale)?)
             .map_err(|source| PlotError::Write { path: path.to_owned(), source })
     }
 }

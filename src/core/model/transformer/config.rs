@@ -1,7 +1,6 @@
 //! What a transformer looks like.
 
 use super::error::ConfigError;
-use super::layout::{Layout, TensorSlot};
 
 /// Which architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -196,16 +195,6 @@ impl TransformerConfig {
         let total = (2 * vocab + positions + types) * hidden
             + self.layers as u128 * (4 * hidden + 2 * inner) * (hidden + 4);
         if total >= 1 << 48 { Err(ConfigError::TooLarge) } else { Ok(total as usize) }
-    }
-
-    /// Every tensor in the order of the flat vector, with its Hugging Face name and shape. Call [`Self::check`] first.
-    pub fn tensors(&self) -> Vec<TensorSlot> {
-        Layout::slots(self)
-    }
-
-    /// Number of parameters; a tied head counts once.
-    pub fn parameters(&self) -> usize {
-        self.tensors().last().map_or(0, |slot| slot.offset + slot.len())
     }
 }
 

@@ -159,6 +159,18 @@ impl Builder {
     }
 }
 
+impl TransformerConfig {
+    /// Every tensor in the order of the flat vector, with its Hugging Face name and shape. Call [`Self::check`] first.
+    pub fn tensors(&self) -> Vec<TensorSlot> {
+        Layout::slots(self)
+    }
+
+    /// Number of parameters; a tied head counts once.
+    pub fn parameters(&self) -> usize {
+        self.tensors().last().map_or(0, |slot| slot.offset + slot.len())
+    }
+}
+
 impl Layout {
     /// The layout of a model. Call [`TransformerConfig::check`] first.
     pub fn new(config: &TransformerConfig) -> Self {

@@ -1,6 +1,6 @@
 //! Why a grammar is refused.
 
-use super::grammar::NAMES;
+use super::builtin::NAMES;
 
 /// Why a grammar is refused. Every variant names the line where there is one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

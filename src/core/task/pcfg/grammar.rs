@@ -25,17 +25,6 @@ pub struct Rule {
     pub line: usize,
 }
 
-/// Names of the built-in grammars (Allen-Zhu and Li, *Physics of Language Models, Part 1*, 2023).
-pub const NAMES: [&str; 5] = ["cfg3b", "cfg3f", "cfg3g", "cfg3h", "cfg3i"];
-
-const TEXTS: [&str; 5] = [
-    include_str!("data/cfg3b.grammar"),
-    include_str!("data/cfg3f.grammar"),
-    include_str!("data/cfg3g.grammar"),
-    include_str!("data/cfg3h.grammar"),
-    include_str!("data/cfg3i.grammar"),
-];
-
 /// Terminals are stored in bytes.
 pub const MAX_TERMINALS: usize = 250;
 /// Expectations come from a dense system with one row per non-terminal.
@@ -107,24 +96,6 @@ impl Grammar {
         grammar.recursive = grammar.dependencies_cycle();
         grammar.depths = grammar.uniform_depths();
         Ok(grammar)
-    }
-
-    /// A built-in grammar by name.
-    ///
-    /// # Errors
-    /// If there is none of that name.
-    pub fn builtin(name: &str) -> Result<Self, GrammarError> {
-        let index = NAMES.iter().position(|n| *n == name);
-        let index = index.ok_or_else(|| GrammarError::Name { name: name.to_owned() })?;
-        super::text::parse(TEXTS[index])
-    }
-
-    /// Reads the text format of grammar files ([`super::text`]).
-    ///
-    /// # Errors
-    /// [`GrammarError`] with line and reason.
-    pub fn parse(text: &str) -> Result<Self, GrammarError> {
-        super::text::parse(text)
     }
 
     /// The same rules with another start symbol: shorter sentences for quick runs.

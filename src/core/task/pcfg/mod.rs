@@ -1,7 +1,8 @@
 //! Probabilistic context-free grammars: sentences, their derivations, and what can be computed exactly about them.
 //!
 //! ```text
-//! grammar   the grammar itself, five built-in ones, and exact expectations
+//! builtin   five built-in grammars
+//! grammar   the grammar itself, and exact expectations
 //! text      the text format of grammar files
 //! sample    sentences and derivations from the counter-based generator
 //! tree      a derivation: spans, levels, ancestors, drawn as text
@@ -19,6 +20,7 @@
 pub mod autoregressive;
 pub mod batch;
 pub mod bayes;
+mod builtin;
 pub mod chart;
 mod checks;
 mod error;
@@ -34,8 +36,9 @@ pub mod window;
 
 pub use autoregressive::Autoregressive;
 pub use batch::{Examples, PredictionBatch, PredictionError, Role, Tokens};
+pub use builtin::NAMES;
 pub use error::GrammarError;
-pub use grammar::{Grammar, NAMES, Rule, Symbol};
+pub use grammar::{Grammar, Rule, Symbol};
 pub use kind::{Objective, PcfgTask, load_grammar};
 pub use masked::MaskedPrediction;
 pub use sample::Sampler;

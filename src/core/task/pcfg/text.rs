@@ -14,8 +14,29 @@
 //! Without a `terminals` line every symbol without rules is a terminal, in the order of first use; with it such a symbol is
 //! an error, so spelling mistakes are found.
 
+use super::builtin::{NAMES, TEXTS};
 use super::error::GrammarError;
 use super::grammar::{Grammar, Rule, Symbol};
+
+impl Grammar {
+    /// A built-in grammar by name.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn builtin(name: &str) -> Result<Self, GrammarError> {
+        let index = NAMES.iter().position(|n| *n == name);
+        let index = index.ok_or_else(|| GrammarError::Name { name: name.to_owned() })?;
+        parse(TEXTS[index])
+    }
+
+    /// Reads the text format of grammar files ([`super::text`]).
+    ///
+    /// # Errors
+    /// [`GrammarError`] with line and reason.
+    pub fn parse(text: &str) -> Result<Self, GrammarError> {
+        parse(text)
+    }
+}
 
 struct Draft<'a> {
     lhs: &'a str,
