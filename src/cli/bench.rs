@@ -1,6 +1,7 @@
 //! `curricle bench`: how fast the engine is, how fast it could be, and how fast PyTorch is beside it.
 
-use anyhow::Context;
+use super::timing::{check_seconds, processor_seconds, run_pytorch};
+use curricle_core::math::order::median;
 use curricle_core::model::loss::Loss;
 use curricle_core::model::mlp::{MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
@@ -164,7 +165,7 @@ fn pcfg(options: &PcfgBench) -> anyhow::Result<()> {
     for name in NAMES {
         let grammar = Grammar::builtin(name)?;
         let rounds = (0..5).map(|_| throughput(&grammar, options.sentences));
-        let rate = curricle_core::math::order::median(rounds);
+        let rate = median(rounds);
         text += &format!("{name}: {:.1} million tokens/s on one core\n", rate / 1e6);
         rates.insert(name.to_owned(), rate.into());
     }
@@ -172,14 +173,6 @@ fn pcfg(options: &PcfgBench) -> anyhow::Result<()> {
         return super::print_json(&serde_json::json!({ "tokens_per_second": rates }));
     }
     Ok(super::print(&text)?)
-}
-
-/// Refuses times that are no durations.
-pub(super) fn check_seconds(seconds: f64) -> Result<(), super::Usage> {
-    match (0.0..=3600.0).contains(&seconds) {
-        true => Ok(()),
-        false => Err(super::Usage(format!("--seconds {seconds}: from 0 to 3600 are possible"))),
-    }
 }
 
 fn mlp(options: &MlpBench) -> anyhow::Result<()> {
@@ -312,11 +305,10 @@ impl Setting {
                 Kind::Logits => Some(model.forward_floor(each, &peaks)),
                 Kind::Plain => None,
             };
-            let rate = median(rates.clone());
+            let rate = median(rates.iter().copied());
             let bound = floor.map_or(f64::NAN, |floor| floor.steps_per_second() * side_by_side as f64);
             let ratio = |side: fn(&(f64, f64)) -> f64| {
-                (!torch.is_empty())
-                    .then(|| median(rates.iter().zip(&torch).map(|(a, b)| a / side(b)).collect()))
+                (!torch.is_empty()).then(|| median(rates.iter().zip(&torch).map(|(a, b)| a / side(b))))
             };
             let case = Case {
                 name: kind.name().into(),
@@ -333,8 +325,7 @@ impl Setting {
                     memory_microseconds: f.memory_seconds * 1e6,
                     peaks,
                 }),
-                pytorch_steps_per_second: (!torch.is_empty())
-                    .then(|| median(torch.iter().map(|t| t.0).collect())),
+                pytorch_steps_per_second: (!torch.is_empty()).then(|| median(torch.iter().map(|t| t.0))),
                 ratio: ratio(|t| t.0),
                 ratio_to_pytorch_processes: if self.students > 1 { ratio(|t| t.1) } else { None },
                 pytorch: torch_version,
@@ -419,20 +410,6 @@ impl Case {
         }
         eprintln!();
     }
-}
-
-/// Seconds this thread has spent on a processor; elapsed time where the system does not tell.
-pub(super) fn processor_seconds(since: Instant) -> f64 {
-    std::fs::read_to_string("/proc/thread-self/schedstat")
-        .ok()
-        .and_then(|line| line.split(' ').next()?.parse::<f64>().ok())
-        .map_or_else(|| since.elapsed().as_secs_f64(), |ns| ns * 1e-9)
-}
-
-/// The median.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// A student; `Tuned` has block sizes from the command line.
@@ -529,37 +506,4 @@ impl Inputs {
         });
         rates.iter().sum()
     }
-}
-
-/// Runs `processes` copies of PyTorch's side at once; the sum of their steps per second, and PyTorch's version.
-///
-/// # Errors
-/// If Python does not start or PyTorch's side fails.
-pub(super) fn run_pytorch(
-    python: &Path,
-    processes: usize,
-    arguments: &[String],
-) -> anyhow::Result<(f64, String)> {
-    let folder = tempfile::tempdir()?;
-    let script = folder.path().join("pytorch_mlp.py");
-    std::fs::write(&script, include_str!("../../benches/pytorch_mlp.py"))?;
-    let start = |_| {
-        let mut command = std::process::Command::new(python);
-        command.arg(&script).args(arguments).stdout(std::process::Stdio::piped()).spawn()
-    };
-    let children: Vec<_> = (0..processes)
-        .map(start)
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("cannot start {}", python.display()))?;
-    let mut total = 0.0;
-    let mut version = String::new();
-    for child in children {
-        let output = child.wait_with_output()?;
-        anyhow::ensure!(output.status.success(), "PyTorch's side failed: see its messages above");
-        let answer: serde_json::Value =
-            serde_json::from_slice(&output.stdout).context("PyTorch's side printed no JSON")?;
-        total += answer["steps_per_second"].as_f64().context("PyTorch's side gave no rate")?;
-        version = answer["torch"].as_str().unwrap_or_default().into();
-    }
-    Ok((total, version))
 }

@@ -1,6 +1,6 @@
 //! `curricle bench --all-devices`: the GPU engine's speed and agreement on every adapter, as a file one can send.
 
-use super::bench::run_pytorch;
+use super::timing::run_pytorch;
 use anyhow::Context;
 use curricle_core::distill::target;
 use curricle_core::math::order::median;

@@ -1,6 +1,7 @@
 //! `curricle bench transformer`: training steps of the CPU engine, their floor, and PyTorch's beside them.
 
 use anyhow::Context;
+use curricle_core::math::order::median;
 use curricle_core::model::transformer::{Dropout, Family, TokenBatch, TransformerConfig, TransformerParams};
 use curricle_core::optim::AdamSettings;
 use curricle_core::rng::{self, Purpose, Stream};
@@ -89,7 +90,7 @@ const ROUNDS: usize = 5;
 /// # Errors
 /// If PyTorch was asked for and does not run, or dropout is not a probability.
 pub fn run(options: &TransformerBench) -> anyhow::Result<()> {
-    super::bench::check_seconds(options.seconds)?;
+    super::timing::check_seconds(options.seconds)?;
     anyhow::ensure!(
         (0.0..1.0).contains(&options.dropout),
         super::Usage(format!("--dropout {}: a probability below 1 is needed", options.dropout))
@@ -192,14 +193,14 @@ impl Model {
         let adam = AdamSettings::default();
         let mut train = |seconds: f64| -> anyhow::Result<f64> {
             let start = Instant::now();
-            let (on_cpu, mut done) = (super::bench::processor_seconds(start), 0);
+            let (on_cpu, mut done) = (super::timing::processor_seconds(start), 0);
             loop {
                 let dropout = (options.dropout > 0.0).then_some(1);
                 let micro = (inputs.batch(), &inputs.reads[..], &inputs.targets[..]);
                 model.train_step(&[micro], 1e-4, &adam, dropout)?;
                 done += 1;
                 let elapsed = if options.cpu_time {
-                    super::bench::processor_seconds(start) - on_cpu
+                    super::timing::processor_seconds(start) - on_cpu
                 } else {
                     start.elapsed().as_secs_f64()
                 };
@@ -220,8 +221,8 @@ impl Model {
             }
         }
         let ratios: Vec<f64> = rates.iter().zip(&torch).map(|(a, b)| a / b).collect();
-        let some = |values: Vec<f64>| (!values.is_empty()).then(|| super::bench::median(values));
-        let rate = super::bench::median(rates);
+        let some = |values: Vec<f64>| (!values.is_empty()).then(|| median(values.into_iter()));
+        let rate = median(rates.into_iter());
         let floor = peak / operations.total();
         let case = Case {
             model: self,

@@ -13,6 +13,7 @@ pub mod report;
 pub mod run;
 pub mod shell;
 pub mod theory;
+mod timing;
 pub mod transfer;
 
 use clap::{CommandFactory, Parser};
