@@ -36,4 +36,4 @@ pub use curricle_probe as probe;
 pub use curricle_report as report;
 pub use curricle_theory as theory;
 
-pub use curricle_core::{distill, math, model, optim, rng, task};
+pub use curricle_core::{math, model, optim, rng, schedule, target, task};

@@ -11,7 +11,7 @@ mod adapters;
 
 use adapters::everywhere;
 use curricle::cpu::{CpuOptions, Mlp, PlainMlp};
-use curricle::distill::target;
+use curricle::target::{LabelMix, LabelRamp, Target};
 use curricle::gpu::sample::{SharedContext, raw_bits};
 use curricle::gpu::{
     CheckpointCache, GpuError, GpuGroup, GpuMlp, GpuPath, GpuSamples, GpuTargets, MemberSteps, Output,
@@ -134,7 +134,6 @@ fn targets_agree() {
             let on_device = GpuSamples::upload(device, &samples).unwrap();
             let logits = group.logits(0..1, &on_device).unwrap();
             let plain = logits.download(device).unwrap();
-            let mix: Vec<f32> = (0..100).map(|i| 0.01 * i as f32).collect();
             let losses: &[Loss] = if classes == 2 {
                 &[Loss::CrossEntropy, Loss::Hinge, Loss::Correlation]
             } else {
@@ -142,19 +141,22 @@ fn targets_agree() {
             };
             for &loss in losses {
                 for temperature in [0.0, 1e-45, 1e-20, 1e-4, 0.3, 1.0, 50.0] {
-                    if loss != Loss::CrossEntropy && (1e-50..1e-5).contains(&temperature) {
-                        // Margins divided by these overflow; no experiment does that.
+                    if loss != Loss::CrossEntropy && temperature == 1e-45 {
+                        // Margins divided by it overflow; no experiment does that.
                         continue;
                     }
-                    for label_mix in [&[][..], &mix] {
-                        let spec = TargetSpec { loss, temperature, label_mix, batch: 2 };
+                    let ramp = LabelRamp { from: 0.9, to: 0.0, steps: 80 };
+                    for label_mix in
+                        [LabelMix::Constant(0.0), LabelMix::Constant(0.3), LabelMix::Ramp(ramp)]
+                    {
+                        let target = Target { temperature, label_mix };
+                        let spec = TargetSpec { loss, target, batch: 2, first_step: 7 };
                         let targets =
                             GpuTargets::from_teacher(device, &on_device, &logits, 5..205, &spec).unwrap();
                         let labels = &samples.labels[5..205];
                         let z = &plain[5 * classes..205 * classes];
-                        let weight = |i: usize| label_mix.get(i / 2).copied().unwrap_or(0.0);
-                        let want = target::from_teacher(loss, classes, labels, z, temperature, weight);
-                        let what = format!("{loss:?} at temperature {temperature}");
+                        let want = target.of_teacher(loss, classes, labels, z, |i| 7 + i as u64 / 2);
+                        let what = format!("{loss:?}, {target:?}");
                         // exp(difference / 1e-4) magnifies the rounding of its argument.
                         let tolerance = if temperature == 1e-4 { Tolerance(1e-8, 1e-3) } else { KERNEL };
                         close(&what, &targets.download(device).unwrap(), &want, tolerance);
@@ -181,8 +183,8 @@ fn material(case: &Case) -> (Samples, Vec<f32>, Vec<f32>) {
     let teacher = MlpParams::new(&case.shape, MlpInit::Pytorch, 12);
     let mut logits = vec![0.0; count * case.shape.classes];
     PlainMlp::new(teacher).logits(&samples, &mut logits);
-    let targets =
-        target::from_teacher(case.loss, case.shape.classes, &samples.labels, &logits, 0.5, |_| 0.25);
+    let target = Target { temperature: 0.5, label_mix: LabelMix::Constant(0.25) };
+    let targets = target.of_teacher(case.loss, case.shape.classes, &samples.labels, &logits, |_| 0);
     let rates = (0..case.steps).map(|t| case.rate * (1.0 + 0.5 * (t as f32).sin())).collect();
     (samples, targets, rates)
 }
@@ -319,7 +321,8 @@ fn members_of_a_group_train_as_if_alone() {
             .flat_map(|s| {
                 let logits = teacher.logits(0..1, s).unwrap();
                 [0.0, 1.0].map(|temperature| {
-                    let spec = TargetSpec { loss: Loss::CrossEntropy, temperature, label_mix: &[], batch: 1 };
+                    let target = Target { temperature, ..Target::default() };
+                    let spec = TargetSpec { loss: Loss::CrossEntropy, target, batch: 1, first_step: 0 };
                     GpuTargets::from_teacher(device, s, &logits, 0..300, &spec).unwrap()
                 })
             })

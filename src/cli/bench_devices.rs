@@ -2,11 +2,11 @@
 
 use super::timing::run_pytorch;
 use anyhow::Context;
-use curricle_core::distill::target;
 use curricle_core::math::order::median;
 use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
 use curricle_core::rng::{Purpose, Stream};
+use curricle_core::target;
 use curricle_core::task::{BooleanTask, HierarchicalParity, Samples, Support};
 use curricle_cpu::{CpuOptions, Mlp};
 use curricle_gpu::floor::{Floor, floor};

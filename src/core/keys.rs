@@ -133,6 +133,14 @@ impl<'a> Section<'a> {
     }
 }
 
+/// [`Section::require`] where a value is checked after its section was read: `key` is the whole key.
+///
+/// # Errors
+/// If it does not hold.
+pub fn require(holds: bool, key: &str, detail: impl Into<String>) -> Result<(), KeyError> {
+    if holds { Ok(()) } else { Err(KeyError::Value { key: key.to_owned(), detail: detail.into() }) }
+}
+
 /// Takes no value: the reader adds to the error where the value is.
 struct Refused(String);
 

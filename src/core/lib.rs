@@ -7,16 +7,18 @@
 //! model     shapes, parameters, losses, and what a model can be asked
 //! optim     SGD steps, Adam's settings, learning rates
 //! task      what is learned: Boolean functions and grammars
+//! schedule  which checkpoint of a teacher a student follows when
+//! target    what a student learns from: labels and teacher logits
 //! verdict   what the data say of a claim
-//! distill   what a student learns from: targets and schedules of teachers
 //! ```
 #![deny(missing_docs)]
 
-pub mod distill;
 pub mod keys;
 pub mod math;
 pub mod model;
 pub mod optim;
 pub mod rng;
+pub mod schedule;
+pub mod target;
 pub mod task;
 pub mod verdict;

@@ -9,7 +9,7 @@ use super::steps::GpuPath;
 use super::target::{GpuTargets, TargetSpec};
 use super::transformer::self_test as transformer;
 use super::{GpuError, Output, correlations};
-use curricle_core::distill::target;
+use curricle_core::target::{LabelMix, Target};
 use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
 use curricle_core::rng::{self, Purpose, Stream};
@@ -147,10 +147,11 @@ fn targets(context: &SharedContext) -> Outcome {
     let on_device = GpuSamples::upload(context, &samples)?;
     let logits = group.logits(0..1, &on_device)?;
     let z = logits.download(context)?;
-    let spec = TargetSpec { loss: Loss::CrossEntropy, temperature: 0.5, label_mix: &[0.3; 4000], batch: 1 };
+    let target = Target { temperature: 0.5, label_mix: LabelMix::Constant(0.3) };
+    let spec = TargetSpec { loss: Loss::CrossEntropy, target, batch: 1, first_step: 0 };
     let (got, seconds) =
         timed(|| GpuTargets::from_teacher(context, &on_device, &logits, 0..4000, &spec)?.download(context))?;
-    let want = target::from_teacher(spec.loss, 2, &samples.labels, &z, 0.5, |_| 0.3);
+    let want = target.of_teacher(spec.loss, 2, &samples.labels, &z, |_| 0);
     let (nmse, most) = distance(&got, &want);
     Ok((nmse, most, 4000.0 / seconds))
 }

@@ -1,4 +1,4 @@
-//! Training targets on the device: uploaded, from labels, or from teacher logits (the definitions of `distill::target`).
+//! Training targets on the device: uploaded, from labels, or from teacher logits (the definitions of `core::target`).
 
 use super::GpuError;
 use super::context::{Bind, GpuContext, grid};
@@ -6,6 +6,7 @@ use super::logits::GpuLogits;
 use super::sample::{GpuSamples, labels_of};
 use super::shader::assemble;
 use curricle_core::model::Loss;
+use curricle_core::target::{LabelMix, Target};
 
 /// Targets of a run of samples, on the device. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -18,20 +19,20 @@ pub struct GpuTargets {
 
 /// How targets are made from teacher logits.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TargetSpec<'a> {
+pub struct TargetSpec {
     /// The loss they are for.
     pub loss: Loss,
-    /// Temperature; 0 is the argmax.
-    pub temperature: f64,
-    /// Weight of the labels in each step; empty for none.
-    pub label_mix: &'a [f32],
+    /// What is learned from the logits.
+    pub target: Target,
     /// Samples per step.
     pub batch: usize,
+    /// Step of the first sample.
+    pub first_step: u64,
 }
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Target {
+struct Wanted {
     samples: u32,
     classes: u32,
     kind: u32,
@@ -87,7 +88,8 @@ impl GpuTargets {
         let values = context.storage("no logits", (samples.count * classes) as u64)?;
         let logits = GpuLogits { models: 1, samples: samples.count, classes, values };
         let batch = range.len().max(1);
-        let spec = TargetSpec { loss, temperature: 0.0, label_mix: &[1.0], batch };
+        let target = Target { temperature: 0.0, label_mix: LabelMix::Constant(1.0) };
+        let spec = TargetSpec { loss, target, batch, first_step: 0 };
         Self::from_teacher(context, samples, &logits, range, &spec)
     }
 
@@ -106,23 +108,26 @@ impl GpuTargets {
         if range.end > samples.count || logits.samples != samples.count || logits.models != 1 {
             return Err(GpuError::Refused("teacher logits and samples do not belong together".into()));
         }
-        if spec.batch == 0 || (!spec.label_mix.is_empty() && spec.label_mix.len() * spec.batch < count) {
-            return Err(GpuError::Refused("the label mix has too few steps".into()));
+        if spec.batch == 0 {
+            return Err(GpuError::Refused("a step needs at least one sample".into()));
         }
         let width = spec.loss.target_width(logits.classes);
         let values = context.storage("targets", (count * width) as u64)?;
-        let mix = context
-            .upload("label mix", if spec.label_mix.is_empty() { &[0.0f32] } else { spec.label_mix })?;
-        let uniform = context.uniform(&Target {
+        let Target { temperature, label_mix } = spec.target;
+        let steps = spec.first_step..spec.first_step + count.div_ceil(spec.batch).max(1) as u64;
+        let weights: Vec<f32> = steps.map(|step| label_mix.at(step)).collect();
+        let mixed = weights.iter().any(|&m| m > 0.0);
+        let mix = context.upload("label mix", if mixed { &weights } else { &[0.0] })?;
+        let uniform = context.uniform(&Wanted {
             samples: count as u32,
             classes: logits.classes as u32,
             kind: kind(spec.loss),
-            hard: u32::from(spec.temperature == 0.0),
+            hard: u32::from(temperature == 0.0),
             // Temperatures beyond f32 act as its ends: 0 makes the kernel compare instead of divide.
-            temperature: (spec.temperature as f32).min(f32::MAX),
+            temperature: (temperature as f32).min(f32::MAX),
             batch: spec.batch as u32,
             first: range.start as u32,
-            mixed: u32::from(spec.label_mix.iter().any(|&m| m > 0.0)),
+            mixed: u32::from(mixed),
         })?;
         let binds = [Bind::Uniform, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
         let kernel =

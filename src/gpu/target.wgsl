@@ -1,4 +1,4 @@
-// Training targets from teacher logits and labels: distill/target.rs.
+// Training targets from teacher logits and labels: core/target.rs.
 struct Target {
     samples: u32,
     classes: u32,

@@ -1,6 +1,7 @@
 //! What a model of an arm resolves to, whatever its family.
 
 use crate::run::error::RunFolderError;
+use curricle_core::model::Loss;
 use std::any::Any;
 use std::fmt::Debug;
 use std::path::Path;
@@ -23,9 +24,9 @@ pub trait Architecture: Debug + Send + Sync {
     /// # Errors
     /// If it cannot be read or its logits mean something else.
     fn check_teacher(&self, path: &Path) -> Result<(), RunFolderError>;
-    /// Whether labels can be mixed into its targets: its loss is linear in them.
-    fn mixes_labels(&self) -> bool {
-        true
+    /// What is minimised.
+    fn loss(&self) -> Loss {
+        Loss::CrossEntropy
     }
     /// For the family itself.
     fn as_any(&self) -> &dyn Any;

@@ -80,8 +80,8 @@ impl Architecture for MlpTraining {
         Ok(files::expect_shape(&read.params, path, self.shape.d, self.shape.classes, None)?)
     }
 
-    fn mixes_labels(&self) -> bool {
-        self.loss != Loss::Hinge
+    fn loss(&self) -> Loss {
+        self.loss
     }
 
     fn as_any(&self) -> &dyn Any {

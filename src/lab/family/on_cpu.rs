@@ -136,8 +136,8 @@ impl<F: SignFamily> Architecture for Checked<F> {
         Ok(fits(path, &model, self.resolved.d, self.resolved.classes)?)
     }
 
-    fn mixes_labels(&self) -> bool {
-        self.resolved.loss != Loss::Hinge
+    fn loss(&self) -> Loss {
+        self.resolved.loss
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -2,8 +2,7 @@
 
 pub use super::gather::TEACHER;
 use super::spec::{
-    self, ArmSpec, DistillSpec, Duration, EvaluationSpec, ReferenceSpec, ScheduleSpec, Selector, SpecError,
-    SpecFile, SweepSpec, TeacherSpec,
+    self, ArmSpec, DistillSpec, EvaluationSpec, ReferenceSpec, SpecError, SpecFile, SweepSpec, TeacherSpec,
 };
 use super::sweep::{cells, repeats};
 use super::task;
@@ -12,17 +11,13 @@ use crate::family::{Architecture, ArmModel};
 use crate::measure::{Measure, Setting};
 use crate::registry::Registry;
 use crate::train::settings::Training;
-use curricle_core::distill::target::LabelMix;
 use curricle_core::keys::{KeyError, Section};
+use curricle_core::schedule::{SAMPLES, STEPS};
 use curricle_core::task::Task;
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Steps and durations are below this, so that sums of them fit 64 bits.
-const STEPS: u64 = 1 << 50;
-/// Samples of one run are below this: they are counted in 64 bits.
-const SAMPLES: u64 = 1 << 63;
 
 /// A checked experiment.
 #[derive(Debug, Clone)]
@@ -453,69 +448,8 @@ fn check_distill(
             return check.fail(&at("teacher"), detail);
         }
     }
-    check.require(
-        distill.temperature.is_finite() && distill.temperature >= 0.0,
-        &at("temperature"),
-        format!("{} is not a number from 0 on", distill.temperature),
-    )?;
-    let mixes: &[f32] = match &distill.label_mix {
-        LabelMix::Constant(mix) => &[*mix],
-        LabelMix::Ramp(ramp) => {
-            check.require(ramp.steps > 0, &at("label_mix.steps"), "must be at least 1")?;
-            &[ramp.from, ramp.to]
-        }
-    };
-    let in_range = mixes.iter().all(|m| (0.0..=1.0).contains(m));
-    check.require(in_range, &at("label_mix"), "must be from 0 to 1")?;
-    check.require(
-        training.model.mixes_labels() || mixes.iter().all(|m| *m == 0.0),
-        &at("label_mix"),
-        "the hinge loss is not linear in its target, so labels cannot be mixed in",
-    )?;
-    let duration = |duration: &Duration, field: &str| {
-        let good = match duration {
-            Duration::Steps(d) => d.steps < STEPS,
-            Duration::Samples(d) => d.samples < SAMPLES,
-            Duration::Teacher99(d) => (0.0..=1e6).contains(&d.teacher_99),
-        };
-        let detail = "must be below 2^50 steps or 2^63 samples, or teacher_99 from 0 to 1000000";
-        check.require(good, &at(field), detail)
-    };
-    let selectors =
-        |list: &[Selector]| check.require(!list.is_empty(), &at("schedule"), "names no checkpoint");
-    match &distill.schedule {
-        ScheduleSpec::OneShot => {}
-        ScheduleSpec::Sequence { checkpoints, durations } => {
-            selectors(checkpoints)?;
-            check.require(
-                durations.len() == checkpoints.len(),
-                &at("schedule.durations"),
-                format!("{} checkpoints need as many durations, not {}", checkpoints.len(), durations.len()),
-            )?;
-            durations.iter().try_for_each(|d| duration(d, "schedule.durations"))?;
-        }
-        ScheduleSpec::NT { checkpoints, duration: each } => {
-            selectors(checkpoints)?;
-            duration(each, "schedule.duration")?;
-        }
-        ScheduleSpec::Progressive { interval, speed } => {
-            duration(interval, "schedule.interval")?;
-            check.require(
-                speed.is_finite() && *speed > 0.0,
-                &at("schedule.speed"),
-                "must be a positive number",
-            )?;
-        }
-        ScheduleSpec::TillSaturation { checkpoints, window, max_steps, min_gain } => {
-            checkpoints.as_deref().map_or(Ok(()), selectors)?;
-            check.require(
-                *window > 0 && (1..STEPS).contains(max_steps) && min_gain.is_finite(),
-                &at("schedule"),
-                "window must be at least 1 and max_steps from 1 to below 2^50",
-            )?;
-        }
-    }
-    Ok(())
+    distill.target.check(key, training.model.loss()).map_err(|e| check.of(e))?;
+    distill.schedule.check(&at("schedule")).map_err(|e| check.of(e))
 }
 
 /// One student run: an arm of a spec, under the name of the run and at a value of the sweep.

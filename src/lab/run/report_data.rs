@@ -3,7 +3,7 @@
 use super::experiment::Results;
 use super::gather::{RunRecord, runs_of};
 use super::plan::{Plan, Student, TEACHER};
-use super::spec::{DistillSpec, ReferenceSpec, ScheduleSpec};
+use super::spec::{DistillSpec, ReferenceSpec};
 use crate::claims::Claim;
 use crate::measure::{Shown, Subject};
 use crate::train::settings::Training;
@@ -115,16 +115,7 @@ fn settings(training: &Training, distill: Option<&DistillSpec>) -> String {
     let (rate, batch, steps) = (training.learning_rate, training.batch, training.steps);
     let mut text = format!("{model}, lr {rate}, batch {batch}, {steps} steps");
     if let Some(distill) = distill {
-        let schedule = match &distill.schedule {
-            ScheduleSpec::OneShot => "one-shot".to_owned(),
-            ScheduleSpec::Sequence { checkpoints, .. } => {
-                format!("{} checkpoints in sequence", checkpoints.len())
-            }
-            ScheduleSpec::NT { checkpoints, .. } => format!("({}, T)", checkpoints.len()),
-            ScheduleSpec::Progressive { .. } => "progressive".to_owned(),
-            ScheduleSpec::TillSaturation { .. } => "till saturation".to_owned(),
-        };
-        text += &format!(", {schedule}, tau {}", distill.temperature);
+        text += &format!(", {}, tau {}", distill.schedule.label(), distill.target.temperature);
     }
     text
 }

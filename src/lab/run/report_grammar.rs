@@ -3,10 +3,10 @@
 use super::experiment::Results;
 use super::gather::RunRecord;
 use super::plan::Plan;
-use super::spec::ScheduleSpec;
 use crate::measure::Shown;
 use curricle_core::math::order::median;
 use curricle_core::rng::{Purpose, Stream};
+use curricle_core::schedule::{NT, ScheduleSpec};
 use curricle_core::task::pcfg::{PcfgTask, Sampler};
 use curricle_report::data::Section;
 use curricle_report::pcfg::{
@@ -52,7 +52,7 @@ fn curve(label: &str, run: &RunRecord) -> LossCurve {
 pub fn firsts(plan: &Plan, results: &Results, seed: u64) -> Vec<(String, u64)> {
     let two = plan.students.iter().filter(|s| {
         let schedule = s.distill.as_ref().map(|d| &d.schedule);
-        matches!(schedule, Some(ScheduleSpec::NT { checkpoints, .. }) if checkpoints.len() == 2)
+        matches!(schedule, Some(ScheduleSpec::NT(NT { checkpoints, .. })) if checkpoints.len() == 2)
     });
     two.filter_map(|s| {
         let used = results.used.iter().find(|u| u.run == s.name && u.seed == seed)?;

@@ -11,7 +11,7 @@ use crate::distill::teacher::TeacherCheckpoint;
 use crate::measure::{self, Measure, MeasureContext, MeasureError, Measured, Optimum, Subject};
 use crate::train::member::Supervision;
 use crate::train::settings::Training;
-use curricle_core::distill::schedule::Schedule;
+use curricle_core::schedule::Schedule;
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -153,7 +153,7 @@ impl SeedsRun<'_> {
                 match found {
                     Ok(schedule) => resolved.push((student, Some(schedule))),
                     Err(reason) => {
-                        let skipped = self.skip(student, seed.seed, &reason);
+                        let skipped = self.skip(student, seed.seed, &reason.to_string());
                         seed.results.runs.push(skipped);
                     }
                 }
@@ -169,8 +169,7 @@ impl SeedsRun<'_> {
                     let used = schedule.checkpoints().iter().filter_map(|&c| steps[c]).collect();
                     let run = student.name.clone();
                     seed.results.used.push(UsedCheckpoints { run, seed: seed.seed, steps: used });
-                    let (temperature, label_mix) = (distill.temperature, distill.label_mix);
-                    supervision = Supervision::Teacher { schedule, temperature, label_mix, steps };
+                    supervision = Supervision::Teacher { schedule, target: distill.target, steps };
                 }
                 groups.entry((training.family, training.batch)).or_default().push(Ready {
                     lane,

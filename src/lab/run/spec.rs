@@ -4,10 +4,11 @@ use crate::claims::ClaimSpec;
 use crate::family::transformer::OptimizerSpec;
 use crate::train::checkpointing::CheckpointPolicy;
 use crate::train::settings::StopRule;
-use curricle_core::distill::target::LabelMix;
 use curricle_core::keys::{KeyError, Section};
 use curricle_core::model::{Loss, MlpInit};
 use curricle_core::optim::rate::RateSchedule;
+use curricle_core::schedule::ScheduleSpec;
+use curricle_core::target::{LabelMix, Target};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -195,19 +196,41 @@ pub struct ArmSpec {
 
 /// How a student learns from a teacher.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "DistillKeys", into = "DistillKeys")]
 pub struct DistillSpec {
     /// A teacher run's folder (`seed-<n>` below it is taken for each seed if there is one) or checkpoint files in
     /// order; default: this spec's teacher.
     pub teacher: Option<TeacherSpec>,
     /// Which checkpoint when.
     pub schedule: ScheduleSpec,
-    /// Teacher logits are divided by it; 0 is the argmax.
+    /// What is learned from it.
+    pub target: Target,
+}
+
+/// [`DistillSpec`] as it is written: the target's keys stand beside the others.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(rename = "DistillSpec", deny_unknown_fields)]
+struct DistillKeys {
+    teacher: Option<TeacherSpec>,
+    schedule: ScheduleSpec,
     #[serde(default)]
-    pub temperature: f64,
-    /// Weight of the labels in the target.
+    temperature: f64,
     #[serde(default)]
-    pub label_mix: LabelMix,
+    label_mix: LabelMix,
+}
+
+impl From<DistillKeys> for DistillSpec {
+    fn from(keys: DistillKeys) -> Self {
+        let DistillKeys { teacher, schedule, temperature, label_mix } = keys;
+        Self { teacher, schedule, target: Target { temperature, label_mix } }
+    }
+}
+
+impl From<DistillSpec> for DistillKeys {
+    fn from(spec: DistillSpec) -> Self {
+        let DistillSpec { teacher, schedule, target: Target { temperature, label_mix } } = spec;
+        Self { teacher, schedule, temperature, label_mix }
+    }
 }
 
 /// Where the checkpoints of a teacher are.
@@ -218,143 +241,6 @@ pub enum TeacherSpec {
     Folder(PathBuf),
     /// Checkpoint files.
     Files(Vec<PathBuf>),
-}
-
-/// Teacher schedules as written.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum ScheduleSpec {
-    /// The final checkpoint only.
-    OneShot,
-    /// (C_T, D): each checkpoint for its own duration; the last one until the end.
-    Sequence {
-        /// Checkpoints in order.
-        checkpoints: Vec<Selector>,
-        /// One duration for each.
-        durations: Vec<Duration>,
-    },
-    /// (N, T): all but the last checkpoint for T each, the last one until the end.
-    NT {
-        /// Checkpoints in order.
-        checkpoints: Vec<Selector>,
-        /// T.
-        duration: Duration,
-    },
-    /// Every-interval progressive: during the i-th interval of the student follow the checkpoint the teacher had after
-    /// (i+1) x interval x speed, until the final one.
-    Progressive {
-        /// Length of the interval.
-        interval: Duration,
-        /// Teacher samples per student sample.
-        #[serde(default = "one")]
-        speed: f64,
-    },
-    /// Advance when the student stops improving.
-    TillSaturation {
-        /// Checkpoints in order; default: all that the teacher kept.
-        checkpoints: Option<Vec<Selector>>,
-        /// Evaluations looked back.
-        #[serde(default = "default_window")]
-        window: usize,
-        /// Accuracy gain.
-        #[serde(default = "default_gain")]
-        min_gain: f64,
-        /// Steps after which to advance anyway.
-        #[serde(default = "default_max_steps")]
-        max_steps: u64,
-    },
-}
-
-fn one() -> f64 {
-    1.0
-}
-fn default_window() -> usize {
-    5
-}
-fn default_gain() -> f64 {
-    0.01
-}
-fn default_max_steps() -> u64 {
-    2_000_000
-}
-
-/// Names one checkpoint of a teacher.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(
-    untagged,
-    expecting = "expected \"final\", \"recommended\", { step = 1000 }, { accuracy = 0.85 } or { teacher_99 = 0.5 }"
-)]
-pub enum Selector {
-    /// final or recommended.
-    Named(SelectorName),
-    /// The one at or right after this step.
-    Step(StepSelector),
-    /// The one before the teacher's 99% whose evaluated accuracy is closest.
-    Accuracy(AccuracySelector),
-    /// The one closest to this multiple of the step at which the teacher reached 99%.
-    Teacher99(Teacher99),
-}
-
-/// Named checkpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SelectorName {
-    /// The last one.
-    Final,
-    /// The one `curricle correlate` recommends.
-    Recommended,
-}
-
-/// By step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct StepSelector {
-    /// Teacher step.
-    pub step: u64,
-}
-
-/// By accuracy.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct AccuracySelector {
-    /// Teacher accuracy.
-    pub accuracy: f64,
-}
-
-/// Relative to the teacher's transition.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Teacher99 {
-    /// Multiple of the samples at which the teacher first reached 99%.
-    pub teacher_99: f64,
-}
-
-/// How long a student follows a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[serde(untagged, expecting = "expected { steps = 1000 }, { samples = 32000 } or { teacher_99 = 0.5 }")]
-pub enum Duration {
-    /// Student steps.
-    Steps(DurationSteps),
-    /// Student samples.
-    Samples(DurationSamples),
-    /// A multiple of the samples at which the teacher first reached 99%.
-    Teacher99(Teacher99),
-}
-
-/// In steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct DurationSteps {
-    /// Steps.
-    pub steps: u64,
-}
-
-/// In samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct DurationSamples {
-    /// Samples.
-    pub samples: u64,
 }
 
 /// A key along whose values arms are repeated.

@@ -2,10 +2,10 @@
 //! segment of steps, compute it, and hand back the loss.
 
 use super::settings::Training;
-use curricle_core::distill::schedule::{Position, Schedule};
-use curricle_core::distill::target::LabelMix;
 use curricle_core::model::MlpParams;
 use curricle_core::model::TransformerState;
+use curricle_core::schedule::{Position, Schedule};
+use curricle_core::target::Target;
 use curricle_files::Tensors;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -99,10 +99,8 @@ pub enum Supervision {
     Teacher {
         /// Which one when.
         schedule: Schedule,
-        /// Temperature.
-        temperature: f64,
-        /// Weight of the labels.
-        label_mix: LabelMix,
+        /// What is learned from its logits.
+        target: Target,
         /// Step of each checkpoint, where known.
         steps: Vec<Option<u64>>,
     },

@@ -48,13 +48,12 @@ pub struct Start<'a> {
 /// Samples per chunk, about. Larger than on the CPU: every segment costs a read-back of its loss.
 const CHUNK: u64 = 1 << 15;
 
-/// What makes two members' targets the same: lane, what is followed, temperature, mix, loss.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What makes two members' targets the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct TargetKey {
     lane: usize,
     follows: Option<Follows>,
-    temperature: u64,
-    mix: Vec<u32>,
+    target: Option<[u64; 4]>,
     loss: Loss,
 }
 
@@ -134,28 +133,22 @@ impl GpuMlps {
         ready: &mut Ready,
     ) -> Result<TargetKey, TrainError> {
         let (loss, batch, lane) = (place.loss, member.training.batch, member.lane);
-        let (temperature, mix) = match &member.supervision {
-            Supervision::Labels => (0.0, None),
-            Supervision::Teacher { temperature, label_mix, .. } => (*temperature, Some(label_mix)),
+        let taught = match (&member.supervision, segment.follows) {
+            (Supervision::Teacher { target, .. }, Some(follows)) => Some((*target, follows)),
+            _ => None,
         };
         let (from, until) = segment.follows.map_or((chunk.start, chunk.end), |f| (f.from, f.until));
         let until = until.min(chunk.end);
-        let mix: Vec<f32> = mix.map_or_else(Vec::new, |mix| (from..until).map(|s| mix.at(s)).collect());
-        let key = TargetKey {
-            lane,
-            follows: segment.follows,
-            temperature: temperature.to_bits(),
-            mix: mix.iter().map(|m| m.to_bits()).collect(),
-            loss,
-        };
+        let target = taught.map(|(target, _)| target.bits());
+        let key = TargetKey { lane, follows: segment.follows, target, loss };
         if ready.contains_key(&key) {
             return Ok(key);
         }
         let classes = self.lanes[lane].task.classes();
         let count = (until - from) as usize * batch;
-        let targets = match segment.follows {
+        let targets = match taught {
             None => GpuTargets::from_labels(&self.context, &chunk.samples, 0..count, loss, classes)?,
-            Some(follows) => {
+            Some((target, follows)) => {
                 // Only the part of the chunk that follows this checkpoint is put through it.
                 let lane_data = &self.lanes[lane];
                 let drawn;
@@ -174,11 +167,11 @@ impl GpuMlps {
                     Ok(read.params)
                 })?;
                 let logits = teacher.group().logits(0..1, samples)?;
-                let spec = TargetSpec { loss, temperature, label_mix: &mix, batch };
+                let spec = TargetSpec { loss, target, batch, first_step: from };
                 GpuTargets::from_teacher(&self.context, samples, &logits, 0..count, &spec)?
             }
         };
-        ready.insert(key.clone(), (from, targets));
+        ready.insert(key, (from, targets));
         Ok(key)
     }
 }

@@ -6,7 +6,6 @@ use super::once::Once;
 use crate::device::Device;
 use crate::distill::teacher::{TeacherCheckpoint, TransformerPool};
 use crate::transformer::Transformer;
-use curricle_core::distill::target;
 use curricle_core::math::argmax;
 use curricle_core::model::Loss;
 use curricle_core::model::TransformerState;
@@ -254,11 +253,9 @@ impl Chunk<'_> {
                 continue;
             }
             let targets = match (&member.supervision, &segment.follows) {
-                (Supervision::Teacher { temperature, label_mix, .. }, Some(follows)) => {
+                (Supervision::Teacher { target, .. }, Some(follows)) => {
                     let logits = self.logits(follows.checkpoint, at)?;
-                    let mix = label_mix.at(step);
-                    let loss = Loss::CrossEntropy;
-                    target::from_teacher(loss, self.vocab, &batch.labels, &logits, *temperature, |_| mix)
+                    target.of_teacher(Loss::CrossEntropy, self.vocab, &batch.labels, &logits, |_| step)
                 }
                 _ => batch.one_hot(self.vocab),
             };

@@ -4,9 +4,9 @@ use super::group::{Engine, Lane};
 use super::member::{Evaluation, Finite, Member, Segment, Supervision, TrainError, View};
 use super::once::Once;
 use crate::distill::teacher::SignTeachers;
-use curricle_core::distill::target;
 use curricle_core::model::{Loss, SignModel};
 use curricle_core::optim::Steps;
+use curricle_core::target;
 use curricle_core::task::Samples;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -135,12 +135,11 @@ impl Chunk<'_> {
         let range = at(segment.step)..at(segment.next);
         let part = self.samples.slice(range.clone());
         let targets = match (&member.supervision, &segment.follows) {
-            (Supervision::Teacher { temperature, label_mix, .. }, Some(follows)) => {
+            (Supervision::Teacher { target, .. }, Some(follows)) => {
                 let all = self.logits(follows.checkpoint)?;
                 let teacher = &all[range.start * classes..range.end * classes];
-                target::from_teacher(loss, classes, &part.labels, teacher, *temperature, |i| {
-                    label_mix.at(segment.step + (i / batch) as u64)
-                })
+                let step = |sample: usize| segment.step + (sample / batch) as u64;
+                target.of_teacher(loss, classes, &part.labels, teacher, step)
             }
             _ => target::from_labels(loss, classes, &part.labels),
         };
