@@ -2,12 +2,13 @@
 
 use crate::Usage;
 use crate::pcfg::GrammarArgs;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use curricle_core::model::TransformerState;
 use curricle_core::task::pcfg::Grammar;
 use curricle_files::transformer;
 use curricle_lab::device::Device;
 use curricle_lab::run::folder;
+use curricle_lab::run::run_spec::RunSpec;
 use curricle_lab::transformer::Transformer;
 use std::path::{Path, PathBuf};
 
@@ -134,14 +135,8 @@ pub(super) fn resolve(paths: &[PathBuf]) -> Result<Vec<Source>> {
 
 /// The grammar in a run folder's spec, if it has one.
 fn task_of(run: &Path) -> Result<Option<GrammarTask>> {
-    #[derive(serde::Deserialize)]
-    struct Spec {
-        task: toml::Value,
-    }
-    let Ok(Some(text)) = folder::open_read_only(run).and_then(|run| run.read_spec()) else { return Ok(None) };
-    let spec: Spec = toml::from_str(&text).with_context(|| format!("the spec of {}", run.display()))?;
     // A parity has no grammar.
-    Ok(spec.task.try_into().ok())
+    Ok(RunSpec::read(run)?.and_then(|spec| spec.task.try_into().ok()))
 }
 
 /// The step of `step-000000001000.safetensors`.

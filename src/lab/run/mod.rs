@@ -15,7 +15,7 @@ mod recorder;
 pub mod report_data;
 mod report_grammar;
 mod resolve;
-mod run_spec;
+pub mod run_spec;
 mod seeds;
 pub mod spec;
 mod sweep;

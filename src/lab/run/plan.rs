@@ -594,7 +594,7 @@ mod tests {
         assert_eq!(student.training.steps, 334);
         assert_eq!(student.training.evaluate_every, 17);
         assert_eq!(student.training.learning_rate, 0.3);
-        assert_eq!(student.distill.as_ref().unwrap().temperature, 1e-4);
+        assert_eq!(student.distill.as_ref().unwrap().target.temperature, 1e-4);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From a schedule as written to the checkpoints of an actual teacher.
 
 use super::folder::{RunFolderError, open_read_only};
+use super::run_spec::RunSpec;
 use super::spec::{DistillSpec, TeacherSpec};
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::family::Architecture;
@@ -8,7 +9,6 @@ use crate::measure::correlations::kept_recommendation;
 use crate::train::member::Metric;
 use curricle_core::schedule::{Moment, SOLVED, Schedule, TeacherHistory, Unresolved};
 use curricle_files as files;
-use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// A teacher that has been trained.
@@ -67,21 +67,12 @@ impl TeacherRun {
 
 /// Batch size in the spec of a run folder.
 fn batch_of(folder: &Path) -> Result<usize, RunFolderError> {
-    #[derive(Deserialize)]
-    struct Spec {
-        training: SpecTraining,
-    }
-    #[derive(Deserialize)]
-    struct SpecTraining {
-        batch: usize,
-    }
-    let text = open_read_only(folder)?.read_spec()?.unwrap_or_default();
-    let spec: Spec = toml::from_str(&text).map_err(|e| RunFolderError::Content {
+    let training = RunSpec::read(folder)?.and_then(|spec| spec.training);
+    training.map(|t| t.batch).ok_or_else(|| RunFolderError::Content {
         path: folder.join("spec.toml"),
         line: None,
-        detail: format!("a teacher's spec with training.batch is needed: {}", e.message()),
-    })?;
-    Ok(spec.training.batch)
+        detail: "a teacher's spec with training.batch is needed".to_owned(),
+    })
 }
 
 /// All teacher checkpoints that the students of one seed use, each once.

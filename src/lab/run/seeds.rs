@@ -6,7 +6,7 @@ use super::group::{Group, Part, Ready, SeedLane, folder_path};
 use super::options::Options;
 use super::plan::{Plan, Student, TEACHER};
 use super::resolve::{Catalogue, TeacherRun};
-use super::run_spec::{ResolvedDistill, RunSpec};
+use super::run_spec::{RunDistill, RunSpec};
 use crate::distill::teacher::TeacherCheckpoint;
 use crate::measure::{self, Measure, MeasureContext, MeasureError, Measured, Optimum, Subject};
 use crate::train::member::Supervision;
@@ -164,7 +164,7 @@ impl SeedsRun<'_> {
                 let mut run = RunSpec::new(self.plan, &student.name, &student.arm, seed.seed, training);
                 let mut supervision = Supervision::Labels;
                 if let (Some(schedule), Some(distill)) = (schedule, &student.distill) {
-                    run.distill = Some(ResolvedDistill::new(distill, &schedule, &seed.checkpoints, &root));
+                    run.distill = Some(RunDistill::new(distill.target, &schedule, &seed.checkpoints, &root));
                     let steps: Vec<Option<u64>> = seed.checkpoints.iter().map(|c| c.step).collect();
                     let used = schedule.checkpoints().iter().filter_map(|&c| steps[c]).collect();
                     let run = student.name.clone();

@@ -3,19 +3,17 @@
 use super::checkpointing::CheckpointPolicy;
 use crate::family::architecture::Architecture;
 use curricle_core::optim::rate::RateSchedule;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Resolved settings of one model's training.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Training {
     /// Label in the report.
     pub label: String,
     /// What is trained, and how it is updated.
-    #[serde(serialize_with = "table")]
     pub model: Arc<dyn Architecture>,
     /// Place of the model's family among those of the plan.
-    #[serde(skip)]
     pub family: usize,
     /// Accuracy of guessing.
     pub chance: f64,
@@ -32,12 +30,7 @@ pub struct Training {
     /// Checkpoint policy.
     pub checkpoints: CheckpointPolicy,
     /// Early stop.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopRule>,
-}
-
-fn table<S: Serializer>(model: &Arc<dyn Architecture>, serializer: S) -> Result<S::Ok, S::Error> {
-    model.table().serialize(serializer)
 }
 
 /// Stop once the accuracy has held a level over a number of evaluations.
