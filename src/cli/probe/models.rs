@@ -135,6 +135,9 @@ pub(super) fn resolve(paths: &[PathBuf]) -> Result<Vec<Source>> {
 
 /// The grammar in a run folder's spec, if it has one.
 fn task_of(run: &Path) -> Result<Option<GrammarTask>> {
+    if folder::open_read_only(run).is_err() {
+        return Ok(None);
+    }
     // A parity has no grammar.
     Ok(RunSpec::read(run)?.and_then(|spec| spec.task.try_into().ok()))
 }
