@@ -20,11 +20,11 @@ use crate::train::group::{Control, Lane, train as train_group};
 use crate::train::member::{AnyError, Member, Metric, Outcome, Recorder, State, Supervision, TrainError};
 use crate::train::settings::{StopRule, Training};
 use crate::train::signs::{Sign, Signs};
-use curricle_core::distill::schedule::{Schedule, Stage};
-use curricle_core::distill::target::LabelMix;
 use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::rate::RateSchedule;
 use curricle_core::rng::{self, Purpose, Stream};
+use curricle_core::schedule::Stages;
+use curricle_core::target::Target;
 use curricle_core::task::BooleanTask;
 use curricle_cpu::{CpuOptions, Mlp};
 use std::sync::Arc;
@@ -159,12 +159,9 @@ pub fn distil(
     stages: &[(usize, u64)],
 ) -> Result<Trained, TrainError> {
     assert!(!stages.is_empty() && stages.iter().all(|(c, _)| *c < teacher.checkpoints.len()));
-    let schedule = Schedule::Stages {
-        stages: stages.iter().map(|&(checkpoint, steps)| Stage { checkpoint, steps }).collect(),
-    };
+    let schedule = Stages::of(stages.iter().copied());
     let steps = teacher.checkpoints.iter().map(|(step, _)| Some(*step)).collect();
-    let supervision =
-        Supervision::Teacher { schedule, temperature: 0.0, label_mix: LabelMix::default(), steps };
+    let supervision = Supervision::Teacher { schedule, target: Target::default(), steps };
     let options = CpuOptions { threads: run.threads, ..CpuOptions::default() };
     let models: Vec<Mlp> = teacher.checkpoints.iter().map(|(_, p)| Mlp::new(p, options)).collect();
     let teachers = SignTeachers::new(task.classes(), move |i| Ok((Box::new(models[i].clone()), 0)));
