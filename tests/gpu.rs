@@ -11,7 +11,6 @@ mod adapters;
 
 use adapters::everywhere;
 use curricle::cpu::{CpuOptions, Mlp, PlainMlp};
-use curricle::target::{LabelMix, LabelRamp, Target};
 use curricle::gpu::sample::{SharedContext, raw_bits};
 use curricle::gpu::{
     CheckpointCache, GpuError, GpuGroup, GpuMlp, GpuPath, GpuSamples, GpuTargets, MemberSteps, Output,
@@ -20,6 +19,7 @@ use curricle::gpu::{
 use curricle::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle::optim::{Steps, StepsResult};
 use curricle::rng::{self, Purpose, Stream};
+use curricle::target::{LabelMix, LabelRamp, Target};
 use curricle::task::{BooleanTask, HierarchicalParity, Samples, Support};
 
 const DATA: Stream = Stream::new(Purpose::Data, 3);
@@ -146,8 +146,7 @@ fn targets_agree() {
                         continue;
                     }
                     let ramp = LabelRamp { from: 0.9, to: 0.0, steps: 80 };
-                    for label_mix in
-                        [LabelMix::Constant(0.0), LabelMix::Constant(0.3), LabelMix::Ramp(ramp)]
+                    for label_mix in [LabelMix::Constant(0.0), LabelMix::Constant(0.3), LabelMix::Ramp(ramp)]
                     {
                         let target = Target { temperature, label_mix };
                         let spec = TargetSpec { loss, target, batch: 2, first_step: 7 };

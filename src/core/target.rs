@@ -168,7 +168,8 @@ impl Target {
         };
         let width = loss.target_width(classes);
         let hard = from_labels(loss, classes, labels);
-        for (i, (target, label)) in targets.chunks_exact_mut(width).zip(hard.chunks_exact(width)).enumerate() {
+        for (i, (target, label)) in targets.chunks_exact_mut(width).zip(hard.chunks_exact(width)).enumerate()
+        {
             let mix = label_mix.at(step(i));
             if mix > 0.0 {
                 target.iter_mut().zip(label).for_each(|(t, h)| *t = mix * h + (1.0 - mix) * *t);

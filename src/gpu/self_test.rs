@@ -9,10 +9,10 @@ use super::steps::GpuPath;
 use super::target::{GpuTargets, TargetSpec};
 use super::transformer::self_test as transformer;
 use super::{GpuError, Output, correlations};
-use curricle_core::target::{self, LabelMix, Target};
 use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
 use curricle_core::rng::{self, Purpose, Stream};
+use curricle_core::target::{self, LabelMix, Target};
 use curricle_core::task::{BooleanTask, HierarchicalParity, Samples, Support};
 use std::time::Instant;
 

@@ -38,8 +38,7 @@ impl TeacherHistory {
     /// # Errors
     /// If it never did.
     pub fn samples_99(&self) -> Result<u64, Unresolved> {
-        self.samples_99
-            .ok_or_else(|| Unresolved(format!("the teacher {} never reached 99%", self.place)))
+        self.samples_99.ok_or_else(|| Unresolved(format!("the teacher {} never reached 99%", self.place)))
     }
 }
 

@@ -135,10 +135,7 @@ mod tests {
                 "kind = \"sequence\"\ncheckpoints = [\"final\"]\ndurations = [{ steps = 5 }]",
                 "1 checkpoints in sequence",
             ),
-            (
-                "kind = \"n-t\"\ncheckpoints = [{ step = 1 }, \"final\"]\nduration = { samples = 5 }",
-                "(2, T)",
-            ),
+            ("kind = \"n-t\"\ncheckpoints = [{ step = 1 }, \"final\"]\nduration = { samples = 5 }", "(2, T)"),
             ("kind = \"progressive\"\ninterval = { steps = 5 }", "progressive"),
             ("kind = \"till-saturation\"", "till saturation"),
         ] {

@@ -18,7 +18,6 @@ use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-
 /// A checked experiment.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -403,7 +402,7 @@ fn model(
         (None, Some(_)) => {
             let place: Vec<&str> = if own { key.split('.').collect() } else { vec!["student"] };
             let document = Section::document(check.text).map_err(|e| check.of(e))?;
-            let mut section = place.iter().chain(&["model"]).fold(Some(document), |s, k| s?.take(k));
+            let mut section = place.iter().chain(&["model"]).try_fold(document, |mut s, k| s.take(k));
             let section = section.as_mut().expect("the spec was read from this text");
             let known = check.registry.families.kinds();
             (section.take_kind(&known).map_err(|e| check.of(e))?, section.clone())

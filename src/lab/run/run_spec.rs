@@ -113,7 +113,8 @@ impl RunSpec {
     /// The line if there is one, and what is wrong.
     pub fn parse(text: &str) -> Result<Self, (Option<usize>, String)> {
         toml::from_str(text).map_err(|e| {
-            let line = e.span().and_then(|s| text.get(..s.start)).map(|before| 1 + before.matches('\n').count());
+            let line =
+                e.span().and_then(|s| text.get(..s.start)).map(|before| 1 + before.matches('\n').count());
             (line, e.message().to_owned())
         })
     }
