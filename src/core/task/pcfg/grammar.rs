@@ -258,6 +258,7 @@ impl Grammar {
 
 #[cfg(test)]
 mod tests {
+    use super::super::NAMES;
     use super::*;
 
     #[test]
