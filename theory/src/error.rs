@@ -41,7 +41,8 @@ pub enum TheoryError {
     /// Odd k with odd d: the majority coefficients vanish at even levels.
     #[error(
         "k = {k} with d = {d}: the threshold coefficients at the even levels k-1 and k+1 vanish when d is odd and |bias| < 1, \
-         so the first gradient step carries no signal and no batch size suffices; use an even k or an even d"
+         so labels and phase-one teachers give the first gradient step no signal and no batch size suffices; use an even k or an even d \
+         (a trained checkpoint may still have a gap: rank or measure it)"
     )]
     NoFirstOrderSignal {
         /// Dimension.
@@ -51,12 +52,42 @@ pub enum TheoryError {
     },
     /// The gradient does not rank the support on top even with infinitely many samples.
     #[error(
-        "the population gradient does not rank the support on top (gap {gap:e} <= 0): no batch size suffices for this checkpoint; \
-         pool several checkpoints or teacher seeds, or use another checkpoint"
+        "the population gradient of {of} does not rank the support on top (gap {gap:e} <= 0), so no batch size suffices; {instead}"
     )]
     NoGap {
+        /// Whose gradient.
+        of: &'static str,
         /// The (non-positive) gap.
         gap: f64,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// So many random teachers have no gap that no batch keeps the promise.
+    #[error(
+        "{share:.3} of the {which} teachers rank some other coordinate above the support at any batch, more than the {allowed:.3} that delta \
+         leaves for them: no number of samples is enough with probability 1 - delta over teachers; prune or pool the teachers, raise d, \
+         or allow a larger delta"
+    )]
+    TeachersFail {
+        /// Kind of teachers.
+        which: &'static str,
+        /// Share (or its upper bound) without a gap.
+        share: f64,
+        /// Share that delta allows.
+        allowed: f64,
+    },
+    /// A coefficient is below the smallest number.
+    #[error(
+        "the threshold coefficient at level {level} with d = {d} is about exp({ln_abs:.1}), below the smallest 64-bit number, so its bound \
+         of order exp({:.1}) samples cannot be written; `theory threshold` prints the logarithm; use a smaller k", -2.0 * ln_abs
+    )]
+    Underflow {
+        /// Dimension.
+        d: usize,
+        /// Level.
+        level: usize,
+        /// Natural logarithm of the coefficient's size.
+        ln_abs: f64,
     },
     /// Two things that must have equal sizes do not.
     #[error("{what}: expected {expected}, found {found}")]
@@ -129,7 +160,7 @@ pub(crate) fn check_bias(bias: f64) -> Result<()> {
         "bias",
         bias,
         "the open interval (-1, 1)",
-        "the initialisation of the algorithm draws biases there; `threshold` takes any bias",
+        "the initialisation of the algorithm draws biases there; `theory threshold` takes any bias",
     )
 }
 

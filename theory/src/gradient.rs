@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::error::{Result, TheoryError, check_bias, check_support, out_of_range};
-use crate::threshold::{threshold_coefficient, threshold_levels};
+use crate::threshold::{ThresholdLevel, threshold_coefficient, threshold_levels};
 
 /// Descent direction `-dL/d(w, b)` of one neuron.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,7 +45,9 @@ pub struct FourierGap {
 
 /// The Fourier gap `|hat g_b(k-1)| - |hat g_b(k+1)|` of Lemma B.2.
 ///
-/// Domain: `2 <= k <= d`, `|b| < 1`. Errors: also [`TheoryError::NoFirstOrderSignal`] when both levels vanish (k odd, d odd).
+/// Domain: `1 <= k <= d`, `|b| < 1`. For `k = 1` the inside level is 0, `hat g(0) = P(active)`.
+/// For `|b| < 1` the sizes at levels `s >= 1` do not depend on b; `P(active)` at even d depends on its sign (a tie belongs to `b >= 0`).
+/// Errors: also [`TheoryError::NoFirstOrderSignal`] when both levels vanish (k >= 3 odd, d odd), [`TheoryError::Underflow`].
 ///
 /// ```
 /// let gap = curricle_theory::gradient::fourier_gap(101, 4, 0.0)?;
@@ -58,24 +60,23 @@ pub fn fourier_gap(d: usize, k: usize, bias: f64) -> Result<FourierGap> {
     if k > d || k == 0 {
         return Err(TheoryError::SupportSize { k, d });
     }
-    if k == 1 {
-        return out_of_range(
-            "k",
-            k,
-            "2..=d",
-            "a single coordinate is linear: its gradient is hat g(0), no gap is needed",
-        );
-    }
-    if d % 2 == 1 && k % 2 == 1 {
+    if d % 2 == 1 && k % 2 == 1 && k > 1 {
         return Err(TheoryError::NoFirstOrderSignal { d, k });
     }
     let levels = threshold_levels(d, bias, 0..=(k + 1).min(d))?.levels;
-    let size = |s: usize| levels.get(s).and_then(|l| l.coefficient).unwrap_or(0.0).abs();
-    let (inside, outside) = (size(k - 1), if k < d { size(k + 1) } else { 0.0 });
+    let size = |s: usize| match levels.get(s) {
+        None => Ok(0.0),
+        Some(ThresholdLevel { coefficient: Some(c), .. }) => Ok(c.abs()),
+        Some(level) => {
+            Err(TheoryError::Underflow { d, level: s, ln_abs: level.scaled.map_or(f64::MIN, |v| v.ln_abs) })
+        }
+    };
+    // The outside level may underflow alone; it is then negligible.
+    let (inside, outside) = (size(k - 1)?, if k < d { size(k + 1).unwrap_or(0.0) } else { 0.0 });
     if inside == 0.0 {
         return Err(TheoryError::NoFirstOrderSignal { d, k });
     }
-    Ok(FourierGap { inside, outside, gap: inside - outside, activity: size(0) })
+    Ok(FourierGap { inside, outside, gap: inside - outside, activity: size(0)? })
 }
 
 /// Population gradient of the hinge loss on labels `chi_S` at `f = 0`: entry `j` is `a hat g_b(|S xor j|) chi_{S xor j}(w)`.
@@ -102,7 +103,7 @@ pub fn teacher_gradient(signs: &[i8], bias: f64, output: f64, teacher: &[Monomia
             "a sign weight",
             signs[position],
             "{-1, +1}",
-            "`enumerated_gradient` takes real weights",
+            "sign weights are -1 or +1; enumerate the inputs for real weights",
         );
     }
     let mut cache = BTreeMap::new();
@@ -189,6 +190,17 @@ pub fn enumerated_gradient(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn one_coordinate_has_a_gap_at_odd_d_and_underflow_is_called_underflow() {
+        // Level 0 is P(active) = 1/2, whatever the parity of d: the old code blamed the even levels.
+        let gap = fourier_gap(9, 1, 0.5).unwrap();
+        assert_eq!((gap.inside, gap.outside, gap.activity), (0.5, 0.0, 0.5));
+        assert!(matches!(fourier_gap(9, 3, 0.5), Err(TheoryError::NoFirstOrderSignal { .. })));
+        assert!(matches!(fourier_gap(10_001, 402, 0.5), Err(TheoryError::Underflow { level: 401, .. })));
+        let message = fourier_gap(10_001, 402, 0.5).unwrap_err().to_string();
+        assert!(message.contains("below the smallest") && !message.contains("even levels"), "{message}");
+    }
 
     fn eval(teacher: &[Monomial], x: &[f64]) -> f64 {
         teacher.iter().map(|t| t.coefficient * t.set.iter().map(|&j| x[j]).product::<f64>()).sum()

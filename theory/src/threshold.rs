@@ -71,7 +71,7 @@ pub fn threshold_levels(d: usize, bias: f64, levels: RangeInclusive<usize>) -> R
             "d",
             d,
             format!("1..={MAX_DIMENSION}"),
-            "exact integers get slow beyond; `majority_coefficient` (d odd, |b| < 1) has no such limit",
+            "exact integers get slow beyond; majority's closed form (d odd, |b| < 1) in the library has no such limit",
         );
     }
     if !bias.is_finite() {
@@ -131,7 +131,7 @@ pub fn threshold_coefficient(d: usize, bias: f64, level: usize) -> Result<f64> {
         what: "level",
         value: level.to_string(),
         allowed: "the levels whose coefficient is at least 2.3e-308".into(),
-        instead: "`threshold_levels` gives its sign and logarithm",
+        instead: "`theory threshold` prints its sign and logarithm",
     })
 }
 
@@ -151,7 +151,7 @@ pub fn majority_coefficient(d: usize, level: usize) -> Result<f64> {
             "d",
             d,
             "the odd numbers",
-            "majority of an even number of bits has ties; use `threshold_coefficient`",
+            "majority of an even number of bits has ties; use the threshold coefficients",
         );
     }
     if level > d {
@@ -169,7 +169,7 @@ pub fn majority_coefficient(d: usize, level: usize) -> Result<f64> {
             "level",
             level,
             "the levels whose coefficient is at least 2.3e-308",
-            "`threshold_levels` gives sign and logarithm",
+            "`theory threshold` prints sign and logarithm",
         );
     }
     Ok(zeta)
@@ -309,7 +309,7 @@ mod tests {
         let message = threshold_levels(5, 0.0, 0..=6).unwrap_err().to_string();
         assert!(message.contains("0..=5"), "{message}");
         assert!(
-            threshold_levels(200_000, 0.0, 0..=1).unwrap_err().to_string().contains("majority_coefficient")
+            threshold_levels(200_000, 0.0, 0..=1).unwrap_err().to_string().contains("closed form")
         );
         assert!(majority_coefficient(100, 1).is_err());
     }

@@ -6,13 +6,13 @@ use super::{Bound, GradientStatistics, Kind, NeuronStatistics};
 use crate::error::{Result, TheoryError, check_unit, out_of_range};
 use crate::fourier::phi;
 use crate::net::ReluNet;
-use crate::recovery::SignSumModel;
 use crate::two_phase::Problem;
 
 /// Enough samples for labels or one-shot distillation, `B = 2 (p + Delta/6) log(2dm/delta) / (Delta/2)^2`: with probability at least
 /// `1 - delta` *every* neuron of a student of width `m` ranks the support on top.
 ///
-/// `Delta` is the Fourier gap, `p = P(active)`. Order `d^(k-1) log(dm)`. Domain: `2 <= k < d`, `|bias| < 1`, not both odd.
+/// `Delta` is the Fourier gap, `p = P(active)` for the more active sign of the bias: with even d a tie activates neurons with `b >= 0` only,
+/// and the bound is for every neuron. Order `d^(k-1) log(dm)`. Domain: `1 <= k < d`, `|bias| < 1`, not both odd (unless k = 1).
 ///
 /// ```
 /// let b = curricle_theory::bounds::labels_first_phase(41, 4, 0.5, 64, 0.1)?;
@@ -28,8 +28,15 @@ pub fn labels_first_phase(d: usize, k: usize, bias: f64, width: usize, delta: f6
             "with k = d there is nothing to find",
         );
     }
-    let statistics = GradientStatistics::labels(d, k, bias)?;
-    let mut bound = first_phase_bound(&statistics, width, delta, 1.0)?;
+    let statistics = GradientStatistics::labels(d, k, bias.abs())?;
+    let mut bound = first_phase_bound(&statistics, width, delta, 1.0).map_err(|e| match e {
+        TheoryError::NoGap { gap, .. } => TheoryError::NoGap {
+            of: "labels",
+            gap,
+            instead: "levels k-1 and k+1 are equally large at these sizes; raise d",
+        },
+        e => e,
+    })?;
     bound.name = "labels_first_phase".into();
     bound.statement = "labels / one-shot: B >= 2 (p + Delta/6) log(2dm/delta) / (Delta/2)^2, Delta = |hat g(k-1)| - |hat g(k+1)|".into();
     bound.ingredients.insert("p".into(), statistics.neurons[0].second_moment);
@@ -64,13 +71,16 @@ pub fn first_phase_bound(
     order.sort_by(|a, b| need(a).total_cmp(&need(b)));
     let chosen = order[quantile_index(order.len(), fraction)];
     if chosen.gap() <= 0.0 {
-        return Err(TheoryError::NoGap { gap: chosen.gap() });
+        return Err(TheoryError::NoGap { of: "this checkpoint", gap: chosen.gap(), instead: POOL });
     }
+    let plain = need(chosen);
+    let truncated = statistics.eighth.and_then(|e| truncated_need(chosen, e, log, delta, plain));
     Bound::new(
         "checkpoint_first_phase",
         Kind::Upper,
-        "any source: B >= 2 (sigma^2 + M gamma/6) log(2dm/delta) / (gamma/2)^2, gamma = min inside - max outside of the population gradient",
-        need(chosen),
+        "any source: B >= 2 (sigma^2 + M gamma/6) log(2dm/delta) / (gamma/2)^2, gamma = min inside - max outside of the population gradient; \
+         M is the supremum, or what B samples hardly exceed by the eighth moment, whichever asks for fewer",
+        truncated.map_or(plain, |t| t.0),
         &[
             ("d", statistics.d as f64),
             ("k", statistics.support.len() as f64),
@@ -81,44 +91,41 @@ pub fn first_phase_bound(
             ("inside", chosen.inside),
             ("outside", chosen.outside),
             ("sigma_squared", chosen.second_moment),
-            ("sup", statistics.sup),
+            ("sup", truncated.map_or(statistics.sup, |t| t.1)),
             ("log_term", log),
             ("standard_error", statistics.standard_error),
         ],
     )
 }
 
-/// The first-phase bound for a *typical* phase-one teacher of width `teacher_width` (population batch), by the random-sign model: in-support
-/// correlations are independent `N(0, s_in^2)`, the others `N(0, s_out^2)`; `gamma` is half the difference of the medians of their smallest and
-/// largest absolute values. Order `k * k^2` times logarithms once `d` is large enough; [`TheoryError::NoGap`] below.
-pub fn phase_one_typical(
-    d: usize,
-    k: usize,
-    teacher_width: usize,
-    student_width: usize,
+const POOL: &str = "pool several checkpoints or teacher seeds, or use another checkpoint";
+
+/// Truncated Bernstein: with probability `1 - B E|y|^8/tau^8` no sample exceeds `tau`, and there the samples equal those cut at `tau`, whose
+/// mean is off by at most `beta = E|y|^8/tau^7`. Half of delta goes to either event, `t = gamma/2 - beta` is left for Bernstein's deviation:
+/// `B >= 2 (sigma^2 + tau t/3) log(4dm/delta) / t^2`. Smallest B that satisfies it, and its `tau`; none when it is no better than `plain`.
+fn truncated_need(
+    neuron: &NeuronStatistics,
+    eighth: f64,
+    log: f64,
     delta: f64,
-) -> Result<Bound> {
-    let model = SignSumModel::new(d, k, teacher_width)?;
-    let (inside, outside) = model.typical_extremes();
-    let statistics = GradientStatistics {
-        d,
-        support: (0..k).collect(),
-        neurons: vec![NeuronStatistics {
-            means: vec![],
-            inside: inside / 2.0,
-            outside: outside / 2.0,
-            second_moment: model.mean_square / 2.0,
-        }],
-        sup: model.sup,
-        standard_error: 0.0,
+    plain: f64,
+) -> Option<(f64, f64)> {
+    let cut = |batch: f64| (2.0 * batch * eighth / delta).powf(0.125);
+    let holds = |batch: f64| {
+        let tau = cut(batch);
+        let t = neuron.gap() / 2.0 - eighth / tau.powi(7);
+        let log = log + std::f64::consts::LN_2;
+        t > 0.0 && batch >= 2.0 * (neuron.second_moment + tau * t / 3.0) * log / (t * t)
     };
-    let mut bound = first_phase_bound(&statistics, student_width, delta, 1.0)?;
-    bound.name = "phase_one_typical".into();
-    bound.statement = "phase-one teacher, typical random signs: the checkpoint bound with gamma from the medians of min |hat f(j)| inside and max outside".into();
-    bound.ingredients.insert("teacher_width".into(), teacher_width as f64);
-    bound.ingredients.insert("sd_inside".into(), model.sd_inside);
-    bound.ingredients.insert("sd_outside".into(), model.sd_outside);
-    Ok(bound)
+    if eighth.is_nan() || eighth <= 0.0 || !plain.is_finite() || !holds(plain) {
+        return None;
+    }
+    let (mut low, mut high) = (1.0f64, plain);
+    while high / low > 1.001 {
+        let middle = (low * high).sqrt();
+        if holds(middle) { high = middle } else { low = middle }
+    }
+    Some((high, cut(high)))
 }
 
 /// Central estimate of the batch at which `fraction` of the neurons ranks the support on top: coordinates of the empirical gradient are taken
@@ -138,7 +145,7 @@ pub fn predicted_batch(statistics: &GradientStatistics, fraction: f64) -> Result
     gaps.sort_by(|a, b| b.total_cmp(a));
     let gap = gaps[quantile_index(gaps.len(), fraction)];
     if gap <= 0.0 {
-        return Err(TheoryError::NoGap { gap });
+        return Err(TheoryError::NoGap { of: "this source", gap, instead: POOL });
     }
     let target = fraction.min(0.999);
     let success = |batch: f64| ranking_probability(statistics, batch);
@@ -146,8 +153,13 @@ pub fn predicted_batch(statistics: &GradientStatistics, fraction: f64) -> Result
     while success(high) < target {
         low = high;
         high *= 8.0;
-        if high > 1e18 {
-            return Err(TheoryError::NoGap { gap });
+        if high > 1e300 {
+            return out_of_range(
+                "the predicted batch",
+                "above 1e300",
+                "up to 1e300",
+                "the gap is positive but too small to write the batch down",
+            );
         }
     }
     while high / low > 1.02 {
@@ -156,7 +168,7 @@ pub fn predicted_batch(statistics: &GradientStatistics, fraction: f64) -> Result
     }
     Bound::new(
         "predicted_first_phase",
-        Kind::Prediction,
+        Kind::Heuristic,
         "normal model: smallest B at which the expected fraction of neurons with the support on top reaches the target",
         high,
         &[

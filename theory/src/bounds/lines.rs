@@ -161,10 +161,14 @@ pub fn crossover(k: usize, epsilon: f64, c: Constants) -> Result<Option<usize>> 
         );
         Ok(one_shot > second.max(first) + (-(second - first).abs()).exp().ln_1p())
     };
-    const LIMIT: usize = 1 << 40;
+    // Above this d is no longer a number of coordinates that anything has; for k > 3 the orders cross somewhere.
+    const LIMIT: usize = 1 << 62;
     // Once the power d^(k-1) leads it stays ahead: for k > 3 its quotient with a quadratic grows. Small d, where eps^-2 may lead, does not count.
     if !ahead(LIMIT)? {
-        return Ok(None);
+        return match k > 3 {
+            true => out_of_range("the crossover", "above 2^62", "up to 2^62", "raise epsilon"),
+            false => Ok(None),
+        };
     }
     let (mut low, mut high) = (k, LIMIT);
     while high - low > 1 {
@@ -193,10 +197,14 @@ pub fn explicit_crossover(
     }
     let mut best = None;
     for d in ((k + 1) | 1..=max_d).step_by(2).collect::<Vec<_>>().into_iter().rev() {
-        let labels = labels_first_phase(d, k, 0.5, student_width, delta)?;
+        let labels = match labels_first_phase(d, k, 0.5, student_width, delta) {
+            Ok(labels) => labels,
+            Err(TheoryError::NoGap { .. }) => break,
+            Err(e) => return Err(e),
+        };
         match phase_one_typical(d, k, teacher_width, student_width, delta) {
             Ok(teacher) if teacher.samples < labels.samples => best = Some(d),
-            Ok(_) | Err(TheoryError::NoGap { .. }) => break,
+            Ok(_) | Err(TheoryError::NoGap { .. } | TheoryError::TeachersFail { .. }) => break,
             Err(e) => return Err(e),
         }
     }

@@ -5,6 +5,8 @@
 
 mod first_phase;
 mod lines;
+mod one_step;
+mod over_teachers;
 mod second_phase;
 mod statistics;
 
@@ -14,14 +16,15 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use first_phase::ranking_probability;
 pub use first_phase::{
-    CheckpointRank, first_phase_bound, labels_first_phase, phase_one_typical, predicted_batch,
-    rank_checkpoint,
+    CheckpointRank, first_phase_bound, labels_first_phase, predicted_batch, rank_checkpoint,
 };
 pub use lines::{
     Constants, crossover, explicit_crossover, headline_one_shot, headline_progressive, information_labels,
     information_teacher, statistical_query,
 };
-pub use second_phase::{SecondPhaseBound, second_phase};
+pub use one_step::one_step_labels;
+pub use over_teachers::{Teachers, phase_one_teachers, phase_one_typical};
+pub use second_phase::{SecondPhaseBound, pruned_layer, second_phase, second_phase_draws};
 pub use statistics::{GradientStatistics, NeuronStatistics};
 
 use crate::error::{Result, finite};
@@ -36,8 +39,23 @@ pub enum Kind {
     Lower,
     /// Growth only, with unit or fitted constants.
     Order,
-    /// A central estimate, neither upper nor lower.
-    Prediction,
+    /// A central estimate or a typical case: neither upper nor lower, no probability attached.
+    Heuristic,
+    /// Enough for one randomly drawn network; another draw gives another number (quantiles over draws are among the ingredients).
+    OneDraw,
+}
+
+impl Kind {
+    /// The word of tables and plots.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Upper => "enough",
+            Self::Lower => "not less",
+            Self::Order => "order",
+            Self::Heuristic => "heuristic",
+            Self::OneDraw => "one draw",
+        }
+    }
 }
 
 /// A number of samples with its provenance.
@@ -170,7 +188,47 @@ mod tests {
         assert!(labels_first_phase(41, 4, 0.5, 64, 1.0).is_err());
         assert!(headline_progressive(10, 4, 0.0, Constants::default()).is_err());
         assert!(information_teacher(10, 11, 0.1).is_err());
-        assert!(phase_one_typical(7, 4, 64, 64, 0.1).is_err(), "outside weights as large as the inside ones");
+        assert!(matches!(
+            phase_one_typical(7, 4, 64, 64, 0.1),
+            Err(TheoryError::TeachersFail { .. })
+        ));
+    }
+
+    #[test]
+    fn corrected_constants() {
+        // Even d: a tie activates b >= 0 only. The old bound believed the bias it was given: 4.7e5 at -0.5, 7.7e5 needed.
+        let side = |bias| labels_first_phase(10, 4, bias, 64, 0.1).unwrap().samples;
+        assert_eq!(side(-0.5), side(0.5));
+        // A positive gap below the old search limit of 1e18 is no missing gap.
+        let tiny = GradientStatistics::labels(1001, 8, 0.5).unwrap();
+        assert!(predicted_batch(&tiny, 0.9).unwrap().samples > 1e18);
+        // d = (2^k/eps^2)^(1/(k-3)) = 1.6e13, not "never".
+        let d = crossover(4, 1e-6, Constants::default()).unwrap().unwrap() as f64;
+        assert!((d / 1.6e13 - 1.0).abs() < 1e-3, "{d}");
+        assert_eq!(crossover(3, 1e-6, Constants::default()), Ok(None));
+    }
+
+    #[test]
+    fn truncation_pays_for_wide_teachers_only_as_much_as_their_size() {
+        let problem = Problem::first(41, 4).unwrap();
+        let bound = |width| {
+            let spec = TeacherSpec { width, ..TeacherSpec::default() };
+            let mut net = phase_one_teacher(&problem, &spec, 2, 3).unwrap();
+            for index in 4.. {
+                let s = GradientStatistics::sampled(&net, &problem, 4, 1 << 14, 1).unwrap();
+                if s.neurons[0].gap() > 0.3 * s.neurons[0].second_moment.sqrt() {
+                    let plain = GradientStatistics { eighth: None, ..s.clone() };
+                    let need = |s: &GradientStatistics| first_phase_bound(s, 32, 0.1, 0.9).unwrap().samples;
+                    return (need(&plain), need(&s));
+                }
+                net = phase_one_teacher(&problem, &spec, 2, index).unwrap();
+            }
+            unreachable!("some teacher has a gap")
+        };
+        let (plain, truncated) = bound(2048);
+        assert!(truncated < 0.6 * plain, "{plain} {truncated}");
+        let (plain, truncated) = bound(16);
+        assert!(truncated <= plain);
     }
 
     #[test]

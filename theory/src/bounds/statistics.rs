@@ -33,6 +33,8 @@ pub struct GradientStatistics {
     pub neurons: Vec<NeuronStatistics>,
     /// `sup |y|`, or an upper bound of it.
     pub sup: f64,
+    /// `E[y^8]`, where measured: lets the bound truncate instead of paying for a supremum that hardly any sample comes near.
+    pub eighth: Option<f64>,
     /// Standard error of the means; 0 when exact. Noise pushes the largest outside mean up and the smallest inside mean down, so the
     /// estimated gap errs on the small side and the bounds on the large one.
     pub standard_error: f64,
@@ -59,13 +61,13 @@ impl NeuronStatistics {
 }
 
 impl GradientStatistics {
-    /// Labels: `|hat g(k-1)|` inside, `|hat g(k+1)|` outside, second moment `P(active)`, `sup = 1`. Exact.
+    /// Labels: `|hat g(k-1)|` inside, `|hat g(k+1)|` outside, second moment `P(active)`, `sup = 1`. Exact, for a neuron with this bias.
     pub fn labels(d: usize, k: usize, bias: f64) -> Result<Self> {
         let gap = fourier_gap(d, k, bias)?;
         let means = (0..d).map(|j| if j < k { gap.inside } else { gap.outside }).collect();
         let support: Vec<usize> = (0..k).collect();
         let neuron = NeuronStatistics::new(means, gap.activity, &support);
-        Ok(Self { d, support, neurons: vec![neuron], sup: 1.0, standard_error: 0.0 })
+        Ok(Self { d, support, neurons: vec![neuron], sup: 1.0, eighth: None, standard_error: 0.0 })
     }
 
     /// An odd teacher with odd d: the gradient of *every* neuron is `hat f({j})/2`, the second moment `E[f^2]/2`. Exact.
@@ -77,7 +79,7 @@ impl GradientStatistics {
                 "d",
                 d,
                 "the odd numbers",
-                "with even d ties break the identity; use `GradientStatistics::sampled`",
+                "with even d ties break the identity; measure the gradient on samples",
             );
         }
         if !(correlations.iter().all(|c| c.is_finite())
@@ -91,9 +93,21 @@ impl GradientStatistics {
                 instead: "give finite correlations and non-negative moments",
             });
         }
+        Ok(Self::shared(correlations, support, mean_square, sup))
+    }
+
+    /// As [`odd_teacher`](Self::odd_teacher) without its checks.
+    pub(crate) fn shared(correlations: &[f64], support: &[usize], mean_square: f64, sup: f64) -> Self {
         let neuron =
             NeuronStatistics::new(correlations.iter().map(|c| c / 2.0).collect(), mean_square / 2.0, support);
-        Ok(Self { d, support: support.to_vec(), neurons: vec![neuron], sup, standard_error: 0.0 })
+        Self {
+            d: correlations.len(),
+            support: support.to_vec(),
+            neurons: vec![neuron],
+            sup,
+            eighth: None,
+            standard_error: 0.0,
+        }
     }
 
     /// Any network: measured on `samples` fresh samples for `neurons` random student neurons.
@@ -147,6 +161,7 @@ impl GradientStatistics {
             support: problem.support().to_vec(),
             neurons: neurons.collect(),
             sup: net.sup_bound(),
+            eighth: phase.eighth_moment(),
             standard_error: (largest / samples as f64).sqrt(),
         })
     }

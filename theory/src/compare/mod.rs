@@ -156,7 +156,7 @@ fn own_bound(spec: &CompareSpec, problem: &Problem, index: u64) -> Result<(Optio
 fn optional(bound: Result<Bound>) -> Result<Option<f64>> {
     match bound {
         Ok(b) => Ok(Some(b.samples)),
-        Err(TheoryError::NoGap { .. }) => Ok(None),
+        Err(TheoryError::NoGap { .. } | TheoryError::TeachersFail { .. }) => Ok(None),
         Err(e) => Err(e),
     }
 }

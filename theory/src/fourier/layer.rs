@@ -80,7 +80,7 @@ pub fn small_support_spectrum(net: &ReluNet, negligible: f64) -> Result<SmallSup
             "non-negligible coordinates",
             coordinates.len(),
             "0..=20",
-            "raise `negligible`, or use `sampled_correlations`",
+            "call larger weights negligible, or sample the correlations",
         );
     }
     let rest =

@@ -71,7 +71,7 @@ pub fn network_spectrum(net: &ReluNet) -> Result<Vec<f64>> {
             "d",
             d,
             format!("1..={MAX_DIMENSION}"),
-            "use `sampled_correlations`, `degree_one_clt` or `small_support_spectrum`",
+            "sample the correlations, or use the closed forms",
         );
     }
     let all: Vec<usize> = (0..d).collect();

@@ -13,6 +13,9 @@ pub(crate) mod samples;
 mod second;
 mod teacher;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use ndarray::{Array1, Array2, Axis, s};
 use rand::Rng;
 use rayon::prelude::*;
@@ -29,6 +32,9 @@ use evaluate::Evaluator;
 use kernel::{NeuronSums, SignNeuron};
 use samples::{Block, Stream, WORDS, block_count, block_samples, generator};
 
+/// Blocks of labels between two looks at the cancel flag: 4 million samples.
+const LABEL_WAVE: u64 = 1024;
+
 /// Largest dimension of the simulation.
 pub const MAX_DIMENSION: usize = 4096;
 
@@ -40,7 +46,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Any support. Errors: no distinct coordinates below `d`; `d > 4096`; k odd with d odd (no first-order signal).
+    /// Any support. Errors: no distinct coordinates below `d`; `d > 4096`. Odd k with odd d is a problem like any other for checkpoints; that
+    /// labels carry no first-order signal there is for their sources to say ([`crate::gradient::fourier_gap`]).
     pub fn new(d: usize, support: Vec<usize>) -> Result<Self> {
         check_support(&support, d)?;
         if d > MAX_DIMENSION {
@@ -48,11 +55,8 @@ impl Problem {
                 "d",
                 d,
                 format!("1..={MAX_DIMENSION}"),
-                "the simulation's batches grow like d^(k-1); use `bounds` instead",
+                "the simulation's batches grow like d^(k-1); use `theory bounds` instead",
             );
-        }
-        if d % 2 == 1 && support.len() % 2 == 1 {
-            return Err(TheoryError::NoFirstOrderSignal { d, k: support.len() });
         }
         Ok(Self { d, support })
     }
@@ -153,7 +157,10 @@ pub struct FirstPhase<'a> {
     sums: Vec<Array2<f64>>,
     /// Per source: `sum_s y_s^2 1[active]`, per neuron (networks and functions only).
     squares: Vec<Array1<f64>>,
+    /// Of the first source: `sum_s y_s^8` over all samples.
+    eighth: f64,
     counts: Vec<u64>,
+    cancel: Option<Arc<AtomicBool>>,
 }
 
 /// Which coordinates the student ranks on top, against the support.
@@ -225,14 +232,16 @@ impl<'a> FirstPhase<'a> {
             next_block: 0,
             sums,
             squares,
+            eighth: 0.0,
             counts: vec![0; sources],
+            cancel: None,
         })
     }
 
     /// Adds `samples` fresh samples to the batch (split evenly over the sources of a pool, rounded up).
     pub fn extend(&mut self, samples: u64) -> Result<()> {
         if samples > 1 << 40 {
-            return out_of_range("batch", samples, "up to 2^40", "no machine finishes that; use `bounds`");
+            return out_of_range("batch", samples, "up to 2^40", "no machine finishes that; use `theory bounds`");
         }
         let sources = self.sums.len() as u64;
         for source in 0..self.sums.len() {
@@ -240,17 +249,25 @@ impl<'a> FirstPhase<'a> {
             let blocks = block_count(share);
             let first = self.next_block;
             if matches!(self.supervision, Supervision::Labels) {
-                let total = self.label_blocks(first, share);
-                self.sums[source].zip_mut_with(&total, |s, &t| *s += t as f64);
+                // Integer sums below 2^53 are exact in f64, so the waves change no bit.
+                for wave in (0..blocks).step_by(LABEL_WAVE as usize) {
+                    self.check_cancelled()?;
+                    let total = self.label_blocks(first, share, wave..(wave + LABEL_WAVE).min(blocks));
+                    self.sums[source].zip_mut_with(&total, |s, &t| *s += t as f64);
+                }
             } else {
                 // Waves bound the memory; within a wave the order of addition is fixed.
                 for wave in (0..blocks).step_by(64) {
-                    let parts: Vec<Result<Array2<f32>>> = (wave..(wave + 64).min(blocks))
+                    self.check_cancelled()?;
+                    let parts: Vec<Result<(Array2<f32>, f64)>> = (wave..(wave + 64).min(blocks))
                         .into_par_iter()
                         .map(|i| self.value_block(source, first + i, block_samples(share, i)))
                         .collect();
                     for part in parts {
-                        let part = part?;
+                        let (part, eighth) = part?;
+                        if source == 0 {
+                            self.eighth += eighth;
+                        }
                         let (sums, squares) = part.view().split_at(Axis(1), self.problem.d);
                         self.sums[source].zip_mut_with(&sums, |s, &p| *s += f64::from(p));
                         self.squares[source].zip_mut_with(&squares.column(0), |s, &p| *s += f64::from(p));
@@ -269,9 +286,9 @@ impl<'a> FirstPhase<'a> {
         block
     }
 
-    fn label_blocks(&self, first: u64, share: u64) -> Array2<i64> {
+    fn label_blocks(&self, first: u64, share: u64, wave: std::ops::Range<u64>) -> Array2<i64> {
         let zero = || Array2::<i64>::zeros(self.neurons.signs.dim());
-        (0..block_count(share) as usize)
+        (wave.start as usize..wave.end as usize)
             .into_par_iter()
             .with_min_len(4)
             .fold(zero, |mut sums, i| {
@@ -290,7 +307,7 @@ impl<'a> FirstPhase<'a> {
             .reduce(zero, |a, b| a + b)
     }
 
-    fn value_block(&self, source: usize, index: u64, samples: usize) -> Result<Array2<f32>> {
+    fn value_block(&self, source: usize, index: u64, samples: usize) -> Result<(Array2<f32>, f64)> {
         let block = self.draw(index, samples);
         let all: Vec<usize> = (0..self.problem.d).collect();
         let mut x = Array2::<f32>::zeros((samples, self.problem.d + 1));
@@ -310,12 +327,26 @@ impl<'a> FirstPhase<'a> {
                 instead: "rescale it or choose another checkpoint",
             });
         }
+        let eighth = values.iter().map(|v| f64::from(*v).powi(8)).sum();
         for (mut row, v) in x.rows_mut().into_iter().zip(values) {
             // The last column becomes the squared value.
             row[self.problem.d] = v;
             row *= v;
         }
-        Ok(product(&self.activity(&block), &x))
+        Ok((product(&self.activity(&block), &x), eighth))
+    }
+
+    /// A batch that is being added ends with [`TheoryError::Cancelled`] soon after the flag is set; the phase is then of no further use.
+    pub fn cancel_with(mut self, flag: Option<Arc<AtomicBool>>) -> Self {
+        self.cancel = flag;
+        self
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        match &self.cancel {
+            Some(flag) if flag.load(Ordering::Relaxed) => Err(TheoryError::Cancelled),
+            _ => Ok(()),
+        }
     }
 
     /// `[m, samples]` of 0 and 1.
@@ -348,6 +379,12 @@ impl<'a> FirstPhase<'a> {
     pub(crate) fn second_moments(&self) -> Option<Array1<f64>> {
         let labels = matches!(self.supervision, Supervision::Labels);
         (!labels).then(|| &self.squares[0] / self.counts[0].max(1) as f64)
+    }
+
+    /// `E[y^8]` of the first source; not tracked for labels.
+    pub(crate) fn eighth_moment(&self) -> Option<f64> {
+        let labels = matches!(self.supervision, Supervision::Labels);
+        (!labels).then(|| self.eighth / self.counts[0].max(1) as f64)
     }
 
     /// Ranking score: `|gradient|`, or the root of the sum of squares over a pool.

@@ -42,7 +42,7 @@ pub fn train_second_layer(
                 what,
                 value,
                 "the positive numbers",
-                "`bounds::second_phase` computes A, R and T_2 for a first layer",
+                "`theory bounds` prints A, R and T_2 of a first layer",
             );
         }
     }
