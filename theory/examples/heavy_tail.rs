@@ -24,7 +24,7 @@ fn main() -> Result<()> {
 
 fn comparison() -> Result<()> {
     let start = Instant::now();
-    let comparison = compare(&CompareSpec::default(), &mut CompareLog::default(), &quiet)?;
+    let comparison = compare(&CompareSpec::default(), &mut CompareLog::default(), &quiet, None)?;
     for line in &comparison.lines {
         let points: Vec<String> =
             line.points.iter().map(|p| p.samples.map_or("-".into(), |s| format!("{s:.3e}"))).collect();
@@ -108,7 +108,7 @@ fn repairs(start: Instant) -> Result<()> {
                     * 61.0;
             let source = Source::Pool { teacher, count, prune };
             let experiment =
-                Experiment { problem: Problem::first(d, 4)?, source, neurons: 32, criterion, seed: 1 };
+                Experiment { problem: Problem::first(d, 4)?, source, neurons: 32, criterion, seed: 1, cancel: None };
             let r = recovery_batches(
                 &experiment,
                 GrowthSpec { factor: 1.3, ..GrowthSpec::default() },

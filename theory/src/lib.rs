@@ -14,9 +14,11 @@ pub mod fourier;
 pub mod gradient;
 pub mod measure;
 pub mod net;
+pub mod obstruction;
 mod product;
 pub mod recovery;
 pub mod threshold;
+pub mod total;
 pub mod two_phase;
 
 pub use error::{Result, TheoryError};

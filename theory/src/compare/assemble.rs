@@ -1,10 +1,11 @@
 //! From measurements to lines, constants and verdicts.
 
-use super::{Cell, CompareSpec, Comparison, Fitted, Line, Point, RecoveryPoint, Role, Verdict};
+use super::verdicts::{slopes, verdicts};
+use super::{Cell, CompareSpec, Comparison, Fitted, Line, Point, Role};
 use crate::bounds::{
     Bound, Constants, GradientStatistics, crossover, headline_one_shot, headline_progressive,
-    information_labels, information_teacher, labels_first_phase, phase_one_typical, predicted_batch,
-    statistical_query,
+    information_labels, information_teacher, labels_first_phase, one_step_labels, phase_one_typical,
+    predicted_batch, statistical_query,
 };
 use crate::error::{Result, TheoryError};
 use crate::fit::{bootstrap_slope, fitted_constant, median, power_law};
@@ -54,6 +55,24 @@ pub(super) fn assemble(spec: &CompareSpec, k: usize, cells: &[Cell], out: &mut C
         &|c| Ok((c.teachers.median_of_successes, failure_note(&c.teachers))),
         groups(&|c| &c.teachers),
     )?;
+    if cells.iter().any(|c| c.one_shot.is_some()) {
+        line(
+            "measured_one_shot",
+            Role::Measured,
+            &|c| {
+                Ok(c.one_shot.as_ref().map_or((None, Some("no final teacher of this width".into())), |o| {
+                    (o.median, failure_note(o))
+                }))
+            },
+            vec![],
+        )?;
+    }
+    line(
+        "one_step_labels",
+        Role::Lower,
+        &|c| plain(one_step_labels(d_of(c), k, spec.fraction, spec.delta)),
+        vec![],
+    )?;
     line("information_labels", Role::Lower, &|c| plain(information_labels(d_of(c), k, spec.delta)), vec![])?;
     line(
         "information_teacher",
@@ -92,11 +111,11 @@ pub(super) fn assemble(spec: &CompareSpec, k: usize, cells: &[Cell], out: &mut C
     )?;
     line(
         "predicted_labels",
-        Role::Prediction,
+        Role::Heuristic,
         &|c| plain(predicted_batch(&GradientStatistics::labels(d_of(c), k, 0.5)?, spec.fraction)),
         vec![],
     )?;
-    line("predicted_phase_one", Role::Prediction, &|c| Ok((median_own(c, |o| o.1), None)), vec![])?;
+    line("predicted_phase_one", Role::Heuristic, &|c| Ok((median_own(c, |o| o.1), None)), vec![])?;
     let typical = |c: &Cell| match phase_one_typical(d_of(c), k, spec.teacher.width, spec.neurons, spec.delta)
     {
         Ok(b) => Ok((Some(b.samples), None)),
@@ -104,7 +123,7 @@ pub(super) fn assemble(spec: &CompareSpec, k: usize, cells: &[Cell], out: &mut C
         Err(e) => Err(e),
     };
     if spec.teacher.width.is_multiple_of(2) {
-        line("bound_phase_one_typical", Role::Upper, &typical, vec![])?;
+        line("bound_phase_one_typical", Role::Heuristic, &typical, vec![])?;
     }
     line(
         "headline_one_shot",
@@ -165,59 +184,7 @@ pub(super) fn assemble(spec: &CompareSpec, k: usize, cells: &[Cell], out: &mut C
     for c in cells {
         verdicts(spec, c, out)?;
     }
-    Ok(())
-}
-
-fn verdicts(spec: &CompareSpec, c: &Cell, out: &mut Comparison) -> Result<()> {
-    let (d, k) = (c.problem.dimension(), c.problem.k());
-    let upper = labels_first_phase(d, k, 0.5, spec.neurons, spec.delta)?.samples;
-    let lower = information_labels(d, k, spec.delta)?
-        .samples
-        .max(statistical_query(d, k, spec.neurons, spec.delta)?.samples);
-    let above = c.labels.batches.iter().filter(|b| b.is_none_or(|b| b as f64 > upper)).count() as u64;
-    let settled = |measured: Option<f64>, lower: f64, upper: Option<f64>, above: u64| {
-        measured.map(|m| m >= lower && upper.is_none_or(|u| m <= u) && above == 0)
-    };
-    let holds = settled(c.labels.median, lower, Some(upper), above);
-    let compared = c.labels.batches.len() as u64;
-    out.verdicts.push(Verdict {
-        line: "measured_labels".into(),
-        k,
-        d,
-        measured: c.labels.median,
-        lower,
-        upper: Some(upper),
-        compared,
-        above_own_bound: above,
-        holds,
-    });
-
-    let lower = information_teacher(d, k, spec.delta.min(0.49))?.samples;
-    let upper = median_own(c, |o| o.0);
-    let pairs: Vec<(f64, f64)> =
-        c.teachers.batches.iter().zip(&c.own).filter_map(|(b, o)| Some(((*b)? as f64, o.0?))).collect();
-    let above = pairs.iter().filter(|(b, bound)| b > bound).count() as u64;
-    let measured = c.teachers.median_of_successes;
-    let holds = settled(measured, lower, upper, above);
-    out.verdicts.push(Verdict {
-        line: "measured_phase_one".into(),
-        k,
-        d,
-        measured,
-        lower,
-        upper,
-        compared: pairs.len() as u64,
-        above_own_bound: above,
-        holds,
-    });
-    out.recovery.push(RecoveryPoint {
-        k,
-        d,
-        recovered: c.teachers.batches.len() as u64 - c.teachers.failures,
-        teachers: c.teachers.batches.len() as u64,
-        failure_interval: c.teachers.failure_interval,
-        predicted: c.predicted.clone(),
-    });
+    slopes(spec, k, cells, out);
     Ok(())
 }
 
@@ -233,7 +200,7 @@ fn failure_note(r: &RecoveryBatches) -> Option<String> {
 }
 
 /// Median of a teacher's own number over the teachers that recovered and have one.
-fn median_own(c: &Cell, of: impl Fn(&(Option<f64>, Option<f64>)) -> Option<f64>) -> Option<f64> {
+pub(super) fn median_own(c: &Cell, of: impl Fn(&(Option<f64>, Option<f64>)) -> Option<f64>) -> Option<f64> {
     let mut values: Vec<f64> =
         c.teachers.batches.iter().zip(&c.own).filter_map(|(b, o)| b.and(of(o))).collect();
     (!values.is_empty()).then(|| median(&mut values))

@@ -2,21 +2,30 @@
 
 mod assemble;
 mod model;
+mod verdicts;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use model::{CompareSpec, Comparison, Fitted, Line, Point, RecoveryPoint, Role, Verdict};
+pub use model::{
+    CompareSpec, Comparison, FEWEST_SURVIVORS, Fitted, Line, Point, RecoveryPoint, Role, SlopeVerdict, Verdict,
+};
 
-use crate::bounds::{Bound, GradientStatistics, first_phase_bound, predicted_batch};
+use crate::bounds::{
+    Bound, GradientStatistics, first_phase_bound, predicted_batch, pruned_layer, second_phase_draws,
+};
 use crate::error::{Result, TheoryError, check_unit, out_of_range};
 use crate::measure::{
     Callback, Criterion, Experiment, GrowthSpec, RecoveryBatches, RecoveryLog, Source, recovery_batches,
 };
 use crate::recovery::{RecoveryPrediction, SignSumModel};
-use crate::two_phase::{OutputSigns, Problem, phase_one_teacher};
+use crate::gradient::fourier_gap;
+use crate::total::TUNED_STEP;
+use crate::two_phase::{OutputSigns, Problem, SecondPhase, phase_one_teacher};
 use assemble::assemble;
 
 /// Finished trials of all measurements, resumable.
@@ -32,12 +41,17 @@ pub struct CompareLog {
 /// ```
 /// use curricle_theory::{compare::*, measure::quiet};
 /// let spec = CompareSpec { k: vec![2], d: vec![9, 15, 25], neurons: 16, label_trials: 5, teachers: 9, statistics_samples: 1 << 14, ..CompareSpec::default() };
-/// let comparison = compare(&spec, &mut CompareLog::default(), &quiet)?;
+/// let comparison = compare(&spec, &mut CompareLog::default(), &quiet, None)?;
 /// let labels = comparison.lines.iter().find(|l| l.name == "measured_labels").unwrap();
 /// assert!(labels.points.iter().all(|p| p.samples.is_some()));
 /// # Ok::<(), curricle_theory::TheoryError>(())
 /// ```
-pub fn compare(spec: &CompareSpec, log: &mut CompareLog, progress: Callback<'_>) -> Result<Comparison> {
+pub fn compare(
+    spec: &CompareSpec,
+    log: &mut CompareLog,
+    progress: Callback<'_>,
+    cancel: Option<&Arc<AtomicBool>>,
+) -> Result<Comparison> {
     for (what, value) in [
         ("delta", spec.delta),
         ("epsilon", spec.epsilon),
@@ -53,6 +67,7 @@ pub fn compare(spec: &CompareSpec, log: &mut CompareLog, progress: Callback<'_>)
         spec: spec.clone(),
         lines: vec![],
         verdicts: vec![],
+        slopes: vec![],
         recovery: vec![],
         fitted: vec![],
         skipped: vec![],
@@ -67,9 +82,12 @@ pub fn compare(spec: &CompareSpec, log: &mut CompareLog, progress: Callback<'_>)
                 out.skipped.push(format!("k = {k}, d = {d}: needs 2 <= k < d"));
                 continue;
             }
-            match Problem::first(d, k) {
-                Ok(problem) => cells.push(cell(spec, problem, log, progress)?),
-                Err(e @ TheoryError::NoFirstOrderSignal { .. }) => out.skipped.push(e.to_string()),
+            // Before anything is measured: a point without a gap has no bound and no prediction.
+            match usable(d, k) {
+                Ok(()) => cells.push(cell(spec, Problem::first(d, k)?, log, progress, cancel)?),
+                Err(e @ (TheoryError::NoFirstOrderSignal { .. } | TheoryError::NoGap { .. })) => {
+                    out.skipped.push(format!("k = {k}, d = {d}: {e}"));
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -85,12 +103,33 @@ struct Cell {
     problem: Problem,
     labels: RecoveryBatches,
     teachers: RecoveryBatches,
+    /// One-shot from final teachers.
+    one_shot: Option<RecoveryBatches>,
     /// Each teacher's own bound and prediction.
     own: Vec<(Option<f64>, Option<f64>)>,
     predicted: Option<RecoveryPrediction>,
 }
 
-fn cell(spec: &CompareSpec, problem: Problem, log: &mut CompareLog, progress: Callback<'_>) -> Result<Cell> {
+/// Do labels have a positive gap at these sizes?
+pub fn usable(d: usize, k: usize) -> Result<()> {
+    let gap = fourier_gap(d, k, 0.5)?.gap;
+    if gap > 0.0 {
+        return Ok(());
+    }
+    Err(TheoryError::NoGap {
+        of: "labels",
+        gap,
+        instead: "levels k-1 and k+1 are equally large at these sizes; raise d",
+    })
+}
+
+fn cell(
+    spec: &CompareSpec,
+    problem: Problem,
+    log: &mut CompareLog,
+    progress: Callback<'_>,
+    cancel: Option<&Arc<AtomicBool>>,
+) -> Result<Cell> {
     let (d, k) = (problem.dimension(), problem.k());
     let experiment = |source| Experiment {
         problem: problem.clone(),
@@ -98,6 +137,7 @@ fn cell(spec: &CompareSpec, problem: Problem, log: &mut CompareLog, progress: Ca
         neurons: spec.neurons,
         criterion: Criterion::Neurons(spec.fraction),
         seed: spec.seed,
+        cancel: cancel.cloned(),
     };
     let growth = |trials, start, max_batch| GrowthSpec {
         trials,
@@ -121,6 +161,15 @@ fn cell(spec: &CompareSpec, problem: Problem, log: &mut CompareLog, progress: Ca
         slot,
         progress,
     )?;
+    let mut one_shot = None;
+    if spec.final_teachers > 0
+        && let Some(second) = final_second_phase(spec, &problem)?
+    {
+        let slot = log.logs.entry(format!("one-shot k={k} d={d}")).or_default();
+        let source = Source::Final { teacher: spec.teacher.clone(), second, fixed: None };
+        let growth = growth(spec.final_teachers, 256, spec.final_max_batch);
+        one_shot = Some(recovery_batches(&experiment(source), growth, slot, progress)?);
+    }
     let own = (0..spec.teachers)
         .into_par_iter()
         .map(|index| own_bound(spec, &problem, index))
@@ -139,7 +188,25 @@ fn cell(spec: &CompareSpec, problem: Problem, log: &mut CompareLog, progress: Ca
         )?),
         false => None,
     };
-    Ok(Cell { problem, labels, teachers, own, predicted })
+    Ok(Cell { problem, labels, teachers, one_shot, own, predicted })
+}
+
+/// Second phase of the final teachers: radius and norm of the median pruned layer of their width, and as many samples as a tuned step needs
+/// (module `total` measures them). `None` when that width has no comparator.
+fn final_second_phase(spec: &CompareSpec, problem: &Problem) -> Result<Option<SecondPhase>> {
+    const SAMPLES: u64 = 1 << 16;
+    let k = problem.k();
+    let small = Problem::first(k, k)?;
+    let layer = |draw| pruned_layer(k, spec.teacher.width, spec.seed, draw);
+    match second_phase_draws(&small, spec.epsilon, 9, spec.seed, layer) {
+        Ok(b) => Ok(Some(SecondPhase {
+            samples: SAMPLES,
+            radius: b.ingredients["A"],
+            feature_norm: b.ingredients["R"] / TUNED_STEP,
+        })),
+        Err(TheoryError::NoComparator { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn own_bound(spec: &CompareSpec, problem: &Problem, index: u64) -> Result<(Option<f64>, Option<f64>)> {
@@ -167,6 +234,16 @@ mod tests {
     use crate::measure::quiet;
 
     #[test]
+    fn points_without_a_gap_are_skipped_before_anything_is_measured() {
+        // d = 7, k = 4 and d = 3, k = 2: levels k-1 and k+1 are equal; the old code failed after measuring.
+        let spec = CompareSpec { k: vec![4, 2], d: vec![3, 7], ..CompareSpec::default() };
+        let labels_only = CompareSpec { k: vec![4], d: vec![7], ..spec.clone() };
+        let found = compare(&labels_only, &mut CompareLog::default(), &quiet, None).unwrap();
+        assert!(found.lines.is_empty() && found.skipped.len() == 1, "{:?}", found.skipped);
+        assert!(usable(3, 2).is_err() && usable(7, 2).is_ok() && usable(9, 3).is_err());
+    }
+
+    #[test]
     fn slopes_and_verdicts_of_a_small_grid() {
         let spec = CompareSpec {
             k: vec![3, 4],
@@ -176,16 +253,19 @@ mod tests {
             statistics_samples: 1 << 16,
             ..CompareSpec::default()
         };
-        let comparison = compare(&spec, &mut CompareLog::default(), &quiet).unwrap();
+        let comparison = compare(&spec, &mut CompareLog::default(), &quiet, None).unwrap();
         assert_eq!(comparison.skipped.len(), 5, "k = 3 with odd d, and k >= d: {:?}", comparison.skipped);
         let slope = |name: &str| {
             comparison.lines.iter().find(|l| l.name == name).and_then(|l| l.fit.as_ref()).unwrap().slope
         };
         assert!((slope("measured_labels") - 3.0).abs() < 0.5, "{}", slope("measured_labels"));
         assert!(slope("measured_phase_one").abs() < 1.2, "{}", slope("measured_phase_one"));
-        for v in &comparison.verdicts {
-            assert_eq!(v.holds, Some(true), "{v:?}");
+        for v in comparison.verdicts.iter().filter(|v| v.line != "measured_one_shot") {
+            assert_ne!(v.holds, Some(false), "{v:?}");
         }
+        assert!(comparison.verdicts.iter().any(|v| v.line == "measured_labels" && v.holds == Some(true)));
+        // Three dimensions decide no slope.
+        assert!(comparison.slopes.iter().all(|s| s.holds.is_none() && s.expected.is_some()));
         let json = serde_json::to_string(&comparison).unwrap();
         assert!(!json.contains("NaN"));
     }

@@ -33,6 +33,10 @@ pub struct CompareSpec {
     pub teachers: u64,
     /// Largest batch from a teacher.
     pub teacher_max_batch: u64,
+    /// Final teachers per point for one-shot (0 leaves it out).
+    pub final_teachers: u64,
+    /// Largest batch from a final teacher.
+    pub final_max_batch: u64,
     /// Samples to measure each teacher's gradient statistics with.
     pub statistics_samples: u64,
     /// Seed.
@@ -54,6 +58,8 @@ impl Default for CompareSpec {
             label_max_batch: 1 << 28,
             teachers: 61,
             teacher_max_batch: 100_000,
+            final_teachers: 5,
+            final_max_batch: 300_000,
             statistics_samples: 1 << 17,
             seed: 1,
         }
@@ -74,8 +80,8 @@ pub enum Role {
     Order,
     /// Order of growth, fitted constant.
     Fitted,
-    /// Central estimate.
-    Prediction,
+    /// Central estimate or typical case, without a probability.
+    Heuristic,
 }
 
 /// One point; `samples` is `None` where the line does not exist, and `note` says why.
@@ -118,15 +124,50 @@ pub struct Verdict {
     pub d: usize,
     /// Median (of the successes, for teachers).
     pub measured: Option<f64>,
-    /// Largest lower line.
+    /// Batch by which a share `1 - delta` of the trials succeeded (labels): what lines with a delta are about.
+    pub quantile: Option<f64>,
+    /// Largest lower line, with success probability `1 - delta`.
     pub lower: f64,
     /// Upper bound (the median over teachers of each one's own).
     pub upper: Option<f64>,
-    /// Trials measured and with a bound of their own.
+    /// The central estimate of the median.
+    pub predicted: Option<f64>,
+    /// Median over central estimate.
+    pub ratio: Option<f64>,
+    /// Trials that succeeded.
+    pub survivors: u64,
+    /// Trials with a bound of their own that can be judged.
     pub compared: u64,
-    /// Of these, how many needed more than their own bound.
+    /// Of these, how many needed more than their own bound: not recovered counts, if the largest batch was at least the bound.
     pub above_own_bound: u64,
-    /// Measured between the two, and no trial above its own bound; `None` when nothing was measured.
+    /// Not recovered by a largest batch below the own bound: says nothing.
+    pub undecided: u64,
+    /// The quantile (teachers: the median) lies between the lower and the upper line, the median within a factor of 2 of its central estimate
+    /// (labels), and no trial above its own bound; `None` with fewer than [`FEWEST_SURVIVORS`] successes or without a quantile.
+    pub holds: Option<bool>,
+}
+
+/// Fewer successes than this leave a point undecided.
+pub const FEWEST_SURVIVORS: u64 = 5;
+
+/// A measured slope in d against that of the finite-d prediction on the same dimensions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SlopeVerdict {
+    /// Measured line.
+    pub line: String,
+    /// Support size.
+    pub k: usize,
+    /// Slope of the medians.
+    pub slope: Option<f64>,
+    /// The wider of the t-interval over dimensions and the bootstrap interval over trials, end by end.
+    pub interval: Option<Interval>,
+    /// Slope of the prediction at the same dimensions.
+    pub expected: Option<f64>,
+    /// Slope in the limit of large d: `k-1` or 0.
+    pub limit: f64,
+    /// Dimensions with at least [`FEWEST_SURVIVORS`] successes; only they enter.
+    pub dimensions: usize,
+    /// Is the expected slope in the interval? `None` with fewer than four such dimensions, or when the interval is wider than 2.
     pub holds: Option<bool>,
 }
 
@@ -171,6 +212,8 @@ pub struct Comparison {
     pub lines: Vec<Line>,
     /// Verdicts per measured point.
     pub verdicts: Vec<Verdict>,
+    /// Verdicts on measured slopes.
+    pub slopes: Vec<SlopeVerdict>,
     /// Recovery per (k, d).
     pub recovery: Vec<RecoveryPoint>,
     /// Constants per k.

@@ -12,6 +12,7 @@ mod teachers;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ pub use search::{AtBatch, BatchLog, SearchSpec, SmallestBatch, smallest_batch};
 pub use teachers::{GrowthSpec, RecoveryBatches, RecoveryLog, recovery_batches};
 
 use crate::error::{Result, TheoryError, check_unit, out_of_range};
+use crate::gradient::fourier_gap;
 use crate::net::ReluNet;
 use crate::two_phase::{
     FirstLayer, FirstPhase, Problem, SecondPhase, Supervision, TeacherSpec, final_teacher, hinge_loss,
@@ -93,6 +95,8 @@ pub struct Experiment {
     pub criterion: Criterion,
     /// Seed of all trials.
     pub seed: u64,
+    /// Ends a trial in the middle with [`TheoryError::Cancelled`] soon after it is set; large batches take minutes.
+    pub cancel: Option<Arc<AtomicBool>>,
 }
 
 /// What a progress callback sees.
@@ -130,6 +134,10 @@ impl<'a> Bench<'a> {
             }
             Criterion::Loss { epsilon, .. } => check_unit("epsilon", epsilon)?,
             _ => {}
+        }
+        if !matches!(experiment.source, Source::Checkpoints(_)) {
+            // Odd k with odd d: a fact about labels and phase-one teachers, not about trained checkpoints.
+            fourier_gap(experiment.problem.dimension(), experiment.problem.k(), 0.0)?;
         }
         match &experiment.source {
             Source::Pool { count, .. } if *count == 0 || *count > 10_000 => {
@@ -184,7 +192,7 @@ impl<'a> Bench<'a> {
             [net] => Supervision::Net(net),
             nets => Supervision::Pool(nets),
         };
-        FirstPhase::new(&e.problem, supervision, e.neurons, e.seed, trial)
+        Ok(FirstPhase::new(&e.problem, supervision, e.neurons, e.seed, trial)?.cancel_with(e.cancel.clone()))
     }
 
     fn success(&self, phase: &FirstPhase<'_>, trial: u64) -> Result<bool> {

@@ -42,16 +42,20 @@ pub struct AtBatch {
     /// Clopper-Pearson interval of the success probability. With curtailed sampling (trials stop once the verdict of the full set is
     /// certain) its coverage is approximate.
     pub interval: Interval,
-    /// Would at least `ceil((1-delta) trials)` of all trials succeed?
+    /// Would at least `ceil((1-delta) trials)` of all trials succeed? The point estimate that the search goes by.
+    pub meets: bool,
+    /// Does the interval say so too (its lower end is at least `1 - delta`)? Only then is the batch called enough.
     pub enough: bool,
 }
 
 /// Result of [`smallest_batch`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SmallestBatch {
-    /// Smallest batch found to be enough; `None` when `max_batch` was not.
+    /// Smallest batch whose trials meet `1 - delta`, by the point estimate; `None` when `max_batch` does not.
     pub batch: Option<u64>,
-    /// Largest batch found not to be enough (0 when a single sample was).
+    /// Smallest batch tried that is enough at the confidence asked for; `None`: too few trials to say so of any.
+    pub enough: Option<u64>,
+    /// Largest batch found not to meet it (0 when a single sample did).
     pub not_enough: u64,
     /// Every batch tried, ascending.
     pub tried: Vec<AtBatch>,
@@ -78,7 +82,7 @@ const WAVE: u64 = 8;
 /// ```
 /// use curricle_theory::measure::*;
 /// use curricle_theory::two_phase::Problem;
-/// let experiment = Experiment { problem: Problem::first(11, 2)?, source: Source::Labels, neurons: 16, criterion: Criterion::Vote, seed: 1 };
+/// let experiment = Experiment { problem: Problem::first(11, 2)?, source: Source::Labels, neurons: 16, criterion: Criterion::Vote, seed: 1, cancel: None };
 /// let spec = SearchSpec { delta: 0.2, trials: 10, resolution: 1.5, ..SearchSpec::default() };
 /// let found = smallest_batch(&experiment, spec, &mut BatchLog::default(), &quiet)?;
 /// assert!((20..2000).contains(&found.batch.unwrap()));
@@ -100,6 +104,14 @@ pub fn smallest_batch(
             "20 trials resolve success probabilities of 0.9",
         );
     }
+    if (spec.trials as f64) * spec.delta < 1.0 - 1e-9 {
+        return out_of_range(
+            "trials",
+            spec.trials,
+            format!("at least 1/delta = {:.0}", (1.0 / spec.delta).ceil()),
+            "fewer cannot tell 1 - delta from certainty; give more trials or a larger delta",
+        );
+    }
     if !(spec.resolution > 1.0 && spec.resolution.is_finite()) {
         return out_of_range("resolution", spec.resolution, "(1, inf)", "1.1 is usual");
     }
@@ -117,7 +129,7 @@ pub fn smallest_batch(
     let mut enough = |batch: u64, log: &mut BatchLog| -> Result<bool> {
         let at = at_batch(&bench, &spec, batch, log, progress)?;
         tried.push(at);
-        Ok(at.enough)
+        Ok(at.meets)
     };
 
     let (mut low, mut high) = (0, None);
@@ -155,7 +167,8 @@ pub fn smallest_batch(
         }
     }
     tried.sort_by_key(|t| t.batch);
-    Ok(SmallestBatch { batch: high, not_enough: low, tried, spec })
+    let enough = tried.iter().find(|t| t.enough).map(|t| t.batch);
+    Ok(SmallestBatch { batch: high, enough, not_enough: low, tried, spec })
 }
 
 fn at_batch(
@@ -178,7 +191,9 @@ fn at_batch(
             successes += u64::from(success);
             if successes >= needed || trials - successes > spec.trials - needed {
                 let interval = clopper_pearson(successes, trials, spec.confidence)?;
-                return Ok(AtBatch { batch, trials, successes, interval, enough: successes >= needed });
+                let meets = successes >= needed;
+                let enough = meets && interval.low >= 1.0 - spec.delta;
+                return Ok(AtBatch { batch, trials, successes, interval, meets, enough });
             }
         }
         if progress(&Progress { done: trials, total: spec.trials, batch, successes }).is_break() {
@@ -199,5 +214,54 @@ fn at_batch(
         for outcome in wave {
             outcomes.push(outcome?);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+    use super::*;
+    use crate::two_phase::Problem;
+
+    #[test]
+    fn a_few_successes_are_not_called_enough() {
+        let e = Experiment {
+            problem: Problem::first(9, 2).unwrap(),
+            source: Source::Labels,
+            neurons: 8,
+            criterion: Criterion::Vote,
+            seed: 1,
+            cancel: None,
+        };
+        let run = |trials, delta| {
+            let spec = SearchSpec { trials, delta, start: 1 << 12, resolution: 4.0, ..SearchSpec::default() };
+            smallest_batch(&e, spec, &mut BatchLog::default(), &quiet)
+        };
+        // 5 of 5 successes have the interval (.478, 1): no word about 0.99.
+        assert!(run(5, 0.01).unwrap_err().to_string().contains("at least 1/delta = 100"));
+        let found = run(5, 0.3).unwrap();
+        assert!(found.batch.is_some() && found.enough.is_none(), "{found:?}");
+        assert!(run(40, 0.3).unwrap().enough.is_some());
+    }
+
+    #[test]
+    fn labels_and_teachers_with_odd_k_and_odd_d_are_refused_but_checkpoints_are_not() {
+        let problem = Problem::first(9, 3).unwrap();
+        let net = crate::bounds::pruned_layer(9, 8, 1, 0).unwrap();
+        let experiment = |source| Experiment {
+            problem: problem.clone(),
+            source,
+            neurons: 4,
+            criterion: Criterion::Vote,
+            seed: 1,
+            cancel: None,
+        };
+        let spec = SearchSpec { trials: 3, delta: 0.4, start: 64, max_batch: 64, ..SearchSpec::default() };
+        let run = |source| smallest_batch(&experiment(source), spec, &mut BatchLog::default(), &quiet);
+        assert!(matches!(run(Source::Labels), Err(TheoryError::NoFirstOrderSignal { .. })));
+        assert!(run(Source::Checkpoints(vec![net])).is_ok());
+        let one = Experiment { problem: Problem::first(9, 1).unwrap(), ..experiment(Source::Labels) };
+        let spec = SearchSpec { max_batch: 1 << 12, ..spec };
+        assert!(smallest_batch(&one, spec, &mut BatchLog::default(), &quiet).unwrap().batch.is_some());
     }
 }

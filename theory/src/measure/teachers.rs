@@ -59,7 +59,7 @@ pub struct RecoveryLog {
 /// use curricle_theory::measure::*;
 /// use curricle_theory::two_phase::{Problem, TeacherSpec};
 /// let source = Source::PhaseOne { teacher: TeacherSpec::default(), fixed: None };
-/// let experiment = Experiment { problem: Problem::first(29, 4)?, source, neurons: 16, criterion: Criterion::Neurons(0.9), seed: 1 };
+/// let experiment = Experiment { problem: Problem::first(29, 4)?, source, neurons: 16, criterion: Criterion::Neurons(0.9), seed: 1, cancel: None };
 /// let spec = GrowthSpec { trials: 12, max_batch: 20_000, ..GrowthSpec::default() };
 /// let found = recovery_batches(&experiment, spec, &mut RecoveryLog::default(), &quiet)?;
 /// assert!(found.failures > 0 && found.failures < 12); // the heavy tail: see `recovery`
@@ -160,7 +160,7 @@ mod tests {
     use std::cell::Cell;
 
     fn experiment(source: Source, d: usize, criterion: Criterion) -> Experiment {
-        Experiment { problem: Problem::first(d, 2).unwrap(), source, neurons: 24, criterion, seed: 9 }
+        Experiment { problem: Problem::first(d, 2).unwrap(), source, neurons: 24, criterion, seed: 9, cancel: None }
     }
 
     #[test]

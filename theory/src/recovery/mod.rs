@@ -112,6 +112,7 @@ mod tests {
                 neurons: 16,
                 criterion: Criterion::Neurons(0.9),
                 seed: 4,
+                cancel: None,
             };
             let growth = GrowthSpec {
                 trials: 50,

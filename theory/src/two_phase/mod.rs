@@ -12,6 +12,7 @@ mod kernel;
 pub(crate) mod samples;
 mod second;
 mod teacher;
+mod trainer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +22,9 @@ use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use second::{SecondPhase, hinge_loss, train_second_layer};
+pub use second::{Labeller, SecondPhase, hinge_loss, train_second_layer, train_second_layer_from};
 pub use teacher::{OutputSigns, TeacherSpec, final_teacher, phase_one_teacher};
+pub use trainer::{SecondTrainer, Trained};
 
 use crate::error::{Result, TheoryError, check_support, out_of_range};
 use crate::net::ReluNet;

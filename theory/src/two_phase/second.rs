@@ -1,12 +1,14 @@
 //! Second phase: averaged projected SGD on the hinge loss, first layer frozen (a convex problem).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use ndarray::Array1;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use super::evaluate::Evaluator;
-use super::samples::{Block, Stream, block_count, block_samples, generator, sign_of};
+use super::samples::{Block, Stream, WORDS, block_count, block_samples, generator, sign_of};
 use crate::error::{Result, TheoryError, out_of_range};
 use crate::net::ReluNet;
 
@@ -31,21 +33,36 @@ pub fn train_second_layer(
     seed: u64,
     trial: u64,
 ) -> Result<ReluNet> {
-    net.check_dimension(problem.dimension())?;
-    for (what, value) in [
-        ("radius", settings.radius),
-        ("feature norm", settings.feature_norm),
-        ("samples", settings.samples as f64),
-    ] {
-        if !(value > 0.0 && value.is_finite()) {
-            return out_of_range(
-                what,
-                value,
-                "the positive numbers",
-                "`theory bounds` prints A, R and T_2 of a first layer",
-            );
-        }
+    train_second_layer_from(net, problem, Labeller::Truth, settings, (seed, trial), None)
+}
+
+/// Who labels the samples of a second phase.
+#[derive(Clone, Copy)]
+pub enum Labeller<'a> {
+    /// The parity itself.
+    Truth,
+    /// The sign of a network's margin: a teacher at temperature 0 (a margin of 0 counts as +1).
+    Sign(&'a ReluNet),
+}
+
+/// As [`train_second_layer`], from any labeller; `key` is `(seed, trial)`. Ends with [`TheoryError::Cancelled`] soon after `cancel` is set.
+pub fn train_second_layer_from(
+    net: &ReluNet,
+    problem: &Problem,
+    labeller: Labeller<'_>,
+    settings: SecondPhase,
+    key: (u64, u64),
+    cancel: Option<&AtomicBool>,
+) -> Result<ReluNet> {
+    if let Labeller::Sign(teacher) = labeller {
+        teacher.check_dimension(problem.dimension())?;
     }
+    let teacher = match labeller {
+        Labeller::Truth => None,
+        Labeller::Sign(teacher) => Some(Evaluator::new(teacher)),
+    };
+    net.check_dimension(problem.dimension())?;
+    check_settings(&settings)?;
     let evaluator = Evaluator::new(net);
     let m = net.width();
     let step = settings.radius / (settings.feature_norm * (settings.samples as f64).sqrt());
@@ -55,9 +72,17 @@ pub fn train_second_layer(
     let mut seen = 0.0;
     for index in 0..block_count(settings.samples) {
         let samples = block_samples(settings.samples, index);
-        block.fill(&mut generator(seed, trial, Stream::SecondPhase, index), samples);
+        if cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            return Err(TheoryError::Cancelled);
+        }
+        block.fill(&mut generator(key.0, key.1, Stream::SecondPhase, index), samples);
         let features = evaluator.features(&block);
-        let labels = block.parity(problem.support());
+        let mut labels = block.parity(problem.support());
+        if let Some(teacher) = &teacher {
+            labels = [0; WORDS];
+            let margins = teacher.values(&block);
+            margins.iter().enumerate().for_each(|(s, f)| labels[s / 64] |= u64::from(*f < 0.0) << (s % 64));
+        }
         for (s, phi) in features.rows().into_iter().enumerate() {
             let y = f64::from(sign_of(labels[s / 64], s % 64));
             seen += 1.0;
@@ -75,6 +100,24 @@ pub fn train_second_layer(
     }
     let bias = average.pop().unwrap_or(0.0);
     ReluNet::new(net.hidden().clone(), net.biases().clone(), Array1::from(average), bias)
+}
+
+pub(super) fn check_settings(settings: &SecondPhase) -> Result<()> {
+    for (what, value) in [
+        ("radius", settings.radius),
+        ("feature norm", settings.feature_norm),
+        ("samples", settings.samples as f64),
+    ] {
+        if !(value > 0.0 && value.is_finite()) {
+            return out_of_range(
+                what,
+                value,
+                "the positive numbers",
+                "`theory bounds` prints A, R and T_2 of a first layer",
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Hinge loss and error rate of `net` on `samples` fresh labelled samples (a margin of exactly 0 counts as half an error).
