@@ -1,9 +1,11 @@
 //! `curricle theory`: the sample-complexity side, bounds and measurements.
 
 mod bounds;
+mod bounds_report;
 mod checkpoints;
 mod compare;
 mod compare_report;
+mod lists;
 mod measure;
 mod rank;
 mod rank_report;
@@ -85,6 +87,8 @@ fn blame(error: TheoryError) -> anyhow::Error {
     match error {
         TheoryError::Linalg(_)
         | TheoryError::NoGap { .. }
+        | TheoryError::TeachersFail { .. }
+        | TheoryError::Underflow { .. }
         | TheoryError::NoComparator { .. }
         | TheoryError::Cancelled => anyhow::Error::new(error),
         refused => usage(refused.to_string()),

@@ -5,14 +5,14 @@ use curricle_theory::measure::quiet;
 use curricle_theory::total::{Arm, Point, Repair, Settings, TotalLog, measure_points};
 
 fn main() -> Result<()> {
-    for (k, width) in [(2, 16), (2, 32), (4, 64), (4, 128), (4, 256), (6, 512)] {
-        for epsilon in [0.3, 0.1] {
+    for (k, width) in [(2, 64), (4, 128), (4, 256), (4, 512), (6, 1024)] {
+        for epsilon in [0.2] {
             for step in [1.0, 3.0, 10.0, 30.0] {
                 let point = Point { d: 41, k, width, epsilon, arm: Arm::Progressive };
                 let settings = Settings {
                     trials: 6,
                     step,
-                    max_second: 1 << 18,
+                    max_second: 1 << 20,
                     repair: Repair { prune: 0.5, ..Repair::default() },
                     ..Settings::default()
                 };

@@ -1,55 +1,61 @@
-//! `curricle theory bounds`: every bound with its ingredients.
+//! `curricle theory bounds`: every bound with its ingredients, for one set of sizes or a sweep.
 
+use super::bounds_report;
 use super::checkpoints::{self, Loaded};
-use super::{Common, blame, count, count_or_dash, fraction, unit, usage};
+use super::lists::Sizes;
+use super::{Common, blame, fraction, unit, usage};
 use crate::correlate::arguments::SupportList;
 use crate::correlate::sources;
 use anyhow::Result;
-use curricle_theory::TheoryError;
-use curricle_theory::bounds::{self as theory, Bound, Constants, GradientStatistics, Kind, rank_checkpoint};
-use curricle_theory::net::ReluNet;
-use curricle_theory::two_phase::{Problem, TeacherSpec, phase_one_teacher};
+use curricle_theory::bounds::{Bound, BoundTable, TableSpec, bound_tables, latex, rank_checkpoint};
+use curricle_theory::two_phase::Problem;
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// Samples that are enough, not enough or predicted, each with its ingredients
 ///
-/// First phase (labels; a typical phase-one teacher; any checkpoint through its measured gradient), second phase (a comparator computed on
-/// the features), headline orders with unit constants, information-theoretic and statistical-query lines, and the crossover in d.
+/// Words. Phase-one teacher: a teacher after its first phase (one large-batch gradient step on the first layer). To rank the support on top: the k
+/// coordinates with the largest |gradient| of a neuron are the support. Epsilon: hinge loss E max(0, 1 - y f). First phase: finding the support; total: first and
+/// second phase. Kinds of lines: enough (with probability 1 - delta; over teachers too where the name says teachers), not less (fewer fail), one draw (enough for
+/// one random first layer, in expectation over the samples; quantiles over draws beside it), heuristic (a typical case, no probability), order (growth only).
 ///
-/// JSON: {"d","k","width","teacher_width","delta","epsilon","bias","bounds":[{"name","statement","kind","samples","ingredients"}],
-/// "unavailable":[{"name","reason"}],"crossover":{"headline","explicit"},"checkpoints":[{"path","step","bound","prediction",
-/// "relative_gap","resolved"}]}. kind is upper, lower, order or prediction.
+/// Lists of sizes sweep every combination. JSON for one combination: {"d","k","width","teacher_width","delta","epsilon","bias","bounds":[{"name","statement",
+/// "kind","samples","ingredients","latex"?}],"unavailable":[{"name","reason"}],"teachers":{"works","enough"},"crossover":{"headline","explicit"},
+/// "checkpoints":[{"path","step","bound","prediction","relative_gap","resolved"}]}; for several: {"tables":[..the same..]}.
+/// kind is upper, lower, one_draw, heuristic or order.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct BoundsArgs {
-    /// Dimension [default: that of the checkpoint]
-    #[arg(long)]
-    d: Option<usize>,
-    /// Size of the support [default: that of --support]
-    #[arg(long)]
-    k: Option<usize>,
-    /// Width of the student
-    #[arg(long, value_name = "M", default_value_t = 64)]
-    width: usize,
-    /// Width of the phase-one teacher, even
-    #[arg(long, value_name = "M", default_value_t = 64)]
-    teacher_width: usize,
-    /// Failure probability
-    #[arg(long, default_value_t = 0.1)]
-    delta: f64,
-    /// Loss to reach
-    #[arg(long, default_value_t = 0.1)]
-    epsilon: f64,
-    /// Bias at initialisation at which the labels' bound is taken
+    /// Dimensions: a list such as 15,21 or a range such as 15..101 or 15..101:2 [default: that of the checkpoint]
+    #[arg(long, visible_alias = "ds", value_name = "LIST")]
+    d: Option<Sizes>,
+    /// Sizes of the support [default: that of --support]
+    #[arg(long, visible_alias = "ks", value_name = "LIST")]
+    k: Option<Sizes>,
+    /// Widths of the student
+    #[arg(long, visible_alias = "widths", value_name = "LIST", default_value = "64")]
+    width: Sizes,
+    /// Widths of the phase-one teacher, even
+    #[arg(long, visible_alias = "teacher-widths", value_name = "LIST", default_value = "64")]
+    teacher_width: Sizes,
+    /// Failure probabilities
+    #[arg(long, visible_alias = "deltas", value_name = "LIST", value_delimiter = ',', default_value = "0.1")]
+    delta: Vec<f64>,
+    /// Hinge losses to reach
+    #[arg(long, visible_alias = "epsilons", value_name = "LIST", value_delimiter = ',', default_value = "0.1")]
+    epsilon: Vec<f64>,
+    /// Bias at initialisation, in (-1, 1); its value does not matter there
     #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     bias: f64,
+    /// Random first layers that the second-phase lines are computed for
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    draws: u64,
     /// Checkpoint files to bound from their measured gradients
     #[arg(long, value_name = "FILE", num_args = 1..)]
     checkpoint: Vec<PathBuf>,
     /// Coordinates of the support, from 0, such as 2,5,7,11 [default: that of the checkpoint's run]
     #[arg(long, value_name = "LIST")]
     support: Option<SupportList>,
-    /// Fraction of the student's neurons that has to rank the support on top, for checkpoints
+    /// Fraction of the student's neurons that has to rank the support on top, in predictions and for checkpoints
     #[arg(long, default_value_t = 0.9)]
     fraction: f64,
     /// Student neurons a checkpoint's gradient is measured for
@@ -61,260 +67,216 @@ pub(super) struct BoundsArgs {
     /// Seed
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Print each line's formula with its constants in LaTeX instead of the table
+    #[arg(long)]
+    latex: bool,
+    /// Write one row per line and size as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Draw the lines against d as FILE.svg and FILE.png (needs at least two dimensions)
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     #[command(flatten)]
     pub common: Common,
 }
 
+/// One combination of sizes.
 #[derive(Debug, Serialize)]
-struct Answer {
-    d: usize,
-    k: usize,
-    width: usize,
-    teacher_width: usize,
-    delta: f64,
-    epsilon: f64,
-    bias: f64,
-    bounds: Vec<Bound>,
-    unavailable: Vec<Unavailable>,
-    crossover: Crossover,
-    checkpoints: Vec<CheckpointBound>,
+pub(super) struct Answer {
+    pub d: usize,
+    pub k: usize,
+    pub width: usize,
+    pub teacher_width: usize,
+    pub delta: f64,
+    pub epsilon: f64,
+    pub bias: f64,
+    pub bounds: Vec<Printed>,
+    pub unavailable: Vec<curricle_theory::bounds::Unavailable>,
+    pub teachers: Option<curricle_theory::bounds::TeacherShare>,
+    pub crossover: curricle_theory::bounds::Crossover,
+    pub checkpoints: Vec<CheckpointBound>,
 }
 
-/// A bound that does not exist here.
+/// A line, with its formula where asked for.
 #[derive(Debug, Serialize)]
-struct Unavailable {
-    name: &'static str,
-    reason: String,
-}
-
-/// Dimensions from which progressive is cheaper; null where it never is.
-#[derive(Debug, Serialize)]
-struct Crossover {
-    /// Orders of growth with unit constants.
-    headline: Option<usize>,
-    /// Explicit first-phase bounds, odd d up to 501.
-    explicit: Option<usize>,
+pub(super) struct Printed {
+    #[serde(flatten)]
+    pub bound: Bound,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latex: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct CheckpointBound {
-    path: String,
-    step: Option<u64>,
-    bound: Option<Bound>,
-    prediction: Option<Bound>,
-    relative_gap: f64,
-    resolved: bool,
+struct Sweep {
+    tables: Vec<Answer>,
 }
 
-/// Largest odd d tried for the explicit crossover.
-const LARGEST_CROSSOVER: usize = 501;
+#[derive(Debug, Serialize)]
+pub(super) struct CheckpointBound {
+    pub path: String,
+    pub step: Option<u64>,
+    pub bound: Option<Bound>,
+    pub prediction: Option<Bound>,
+    pub relative_gap: f64,
+    pub resolved: bool,
+}
 
 /// `curricle theory bounds`.
 ///
 /// # Errors
 /// Arguments that cannot be satisfied; output that cannot be written.
 pub(super) fn run(args: &BoundsArgs) -> Result<()> {
-    unit("delta", args.delta)?;
-    unit("epsilon", args.epsilon)?;
+    args.delta.iter().try_for_each(|d| unit("delta", *d))?;
+    args.epsilon.iter().try_for_each(|e| unit("epsilon", *e))?;
     fraction(args.fraction)?;
-    if !args.teacher_width.is_multiple_of(2) || args.teacher_width == 0 {
-        return Err(usage(format!(
-            "--teacher-width {}: mirrored neurons come in pairs, give an even number",
-            args.teacher_width
-        )));
+    if let Some(odd) = args.teacher_width.0.iter().find(|w| **w == 0 || !w.is_multiple_of(2)) {
+        return Err(usage(format!("--teacher-width {odd}: mirrored neurons come in pairs, give an even number")));
     }
     let (found, _) = sources::resolve(&args.checkpoint)?;
     let known = match found.is_empty() {
         true => None,
-        false => Some(checkpoints::problem(&found, args.support.as_ref(), args.d)?),
+        false => Some(checkpoints::problem(&found, args.support.as_ref(), one(args.d.as_ref(), "d")?)?),
     };
-    let (d, k) = sizes(args, known.as_ref())?;
-    let mut answer = Answer {
-        d,
-        k,
-        width: args.width,
-        teacher_width: args.teacher_width,
-        delta: args.delta,
-        epsilon: args.epsilon,
-        bias: args.bias,
-        bounds: vec![],
-        unavailable: vec![],
-        crossover: Crossover { headline: None, explicit: None },
-        checkpoints: vec![],
-    };
-    formulas(args, &mut answer)?;
+    let specs = specs(args, known.as_ref())?;
+    let tables = bound_tables(&specs).map_err(blame)?;
+    let mut answers: Vec<Answer> = tables.into_iter().map(|t| answer(t, args.latex)).collect();
     if let Some(problem) = &known {
-        for source in &found {
+        answers[0].checkpoints = measured(args, problem, &found)?;
+    }
+    if let Some(path) = &args.csv {
+        bounds_report::write_csv(&answers, path)?;
+    }
+    if let Some(path) = &args.plot {
+        bounds_report::draw(&answers, path)?;
+    }
+    let text = match args.latex {
+        true => bounds_report::latex_text(&answers),
+        false => bounds_report::text(&answers),
+    };
+    match <[Answer; 1]>::try_from(answers) {
+        Ok([one]) => args.common.answer(&one, &text),
+        Err(tables) => args.common.answer(&Sweep { tables }, &text),
+    }
+}
+
+fn answer(table: BoundTable, formulas: bool) -> Answer {
+    let s = table.spec;
+    let printed = |bound: Bound| Printed { latex: formulas.then(|| latex(&bound)), bound };
+    Answer {
+        d: s.d,
+        k: s.k,
+        width: s.width,
+        teacher_width: s.teacher_width,
+        delta: s.delta,
+        epsilon: s.epsilon,
+        bias: s.bias,
+        bounds: table.bounds.into_iter().map(printed).collect(),
+        unavailable: table.unavailable,
+        teachers: table.teachers,
+        crossover: table.crossover,
+        checkpoints: vec![],
+    }
+}
+
+/// Bounds from the measured gradients of checkpoint files.
+fn measured(args: &BoundsArgs, problem: &Problem, found: &[sources::Source]) -> Result<Vec<CheckpointBound>> {
+    let (neurons, samples) = (args.neurons, args.samples);
+    found
+        .iter()
+        .map(|source| {
             let Loaded { net, step } = checkpoints::load(&source.path)?;
-            let rank = rank_checkpoint(
-                &net,
-                problem,
-                args.neurons,
-                args.samples,
-                args.width,
-                args.delta,
-                args.fraction,
-                args.seed,
-            )
-            .map_err(blame)?;
-            answer.checkpoints.push(CheckpointBound {
+            let (width, delta) = (args.width.0[0], args.delta[0]);
+            let rank =
+                rank_checkpoint(&net, problem, neurons, samples, width, delta, args.fraction, args.seed)
+                    .map_err(blame)?;
+            Ok(CheckpointBound {
                 path: source.path.display().to_string(),
                 step,
                 bound: rank.bound,
                 prediction: rank.prediction,
                 relative_gap: rank.relative_gap,
                 resolved: rank.resolved,
-            });
-        }
-    }
-    args.common.answer(&answer, &text(&answer))
+            })
+        })
+        .collect()
 }
 
-fn sizes(args: &BoundsArgs, known: Option<&Problem>) -> Result<(usize, usize)> {
-    let listed = args.support.as_ref().map(|s| s.0.iter().map(Vec::len).sum::<usize>());
-    let d = known.map(Problem::dimension).or(args.d);
-    let k = known.map(Problem::k).or(listed).or(args.k);
-    let (Some(d), Some(k)) = (d, k) else {
+/// The only element of an optional list.
+fn one(list: Option<&Sizes>, name: &str) -> Result<Option<usize>> {
+    match list.map(|l| l.0.as_slice()) {
+        None => Ok(None),
+        Some([only]) => Ok(Some(*only)),
+        Some(_) => Err(usage(format!("--{name}: with --checkpoint or --support give one value"))),
+    }
+}
+
+/// Every combination.
+fn specs(args: &BoundsArgs, known: Option<&Problem>) -> Result<Vec<TableSpec>> {
+    let support = match &args.support {
+        None => None,
+        Some(list) => match list.0.as_slice() {
+            [only] => Some(only.clone()),
+            _ => return Err(usage("--support: a parity has one list of coordinates")),
+        },
+    };
+    let ds = match known {
+        Some(problem) => vec![problem.dimension()],
+        None => args.d.as_ref().map(|d| d.0.clone()).unwrap_or_default(),
+    };
+    let ks = match (known, &support) {
+        (Some(problem), _) => vec![problem.k()],
+        (None, Some(support)) => {
+            // The coordinates themselves have to make sense, not only their number.
+            ds.iter().try_for_each(|d| Problem::new(*d, support.clone()).map(drop)).map_err(blame)?;
+            vec![support.len()]
+        }
+        _ => args.k.as_ref().map(|k| k.0.clone()).unwrap_or_default(),
+    };
+    if ds.is_empty() || ks.is_empty() {
         return Err(usage("give --d and --k, or --checkpoint FILE with --support LIST"));
-    };
-    if let Some(asked) = args.k
-        && asked != k
+    }
+    if let Some(asked) = one(args.k.as_ref().filter(|_| known.is_some() || support.is_some()), "k")?
+        && asked != ks[0]
     {
-        return Err(usage(format!("--k {asked}, but the support has {k} coordinates: leave --k out")));
+        return Err(usage(format!("--k {asked}, but the support has {} coordinates: leave --k out", ks[0])));
     }
-    if k < 2 || k >= d {
-        return Err(usage(format!(
-            "k = {k} with d = {d}: the bounds need 2 <= k < d; a single coordinate is linear, and with k = d there is nothing to find"
-        )));
-    }
-    if k > 512 {
-        return Err(usage(format!(
-            "k = {k} is above 512: its counts leave the range of 64-bit floats; give a smaller k"
-        )));
-    }
-    Ok((d, k))
-}
-
-/// Everything that needs only the sizes.
-fn formulas(args: &BoundsArgs, answer: &mut Answer) -> Result<()> {
-    let (d, k, width, delta, epsilon) = (answer.d, answer.k, args.width, args.delta, args.epsilon);
-    let mut put = |name: &'static str, bound: curricle_theory::Result<Bound>| match bound {
-        Ok(bound) => {
-            answer.bounds.push(Bound { name: name.to_owned(), ..bound });
-            Ok(())
+    for (&d, &k) in ds.iter().flat_map(|d| ks.iter().map(move |k| (d, k))) {
+        if k == 0 || k >= d {
+            return Err(usage(format!(
+                "k = {k} with d = {d}: the bounds need 1 <= k < d; with k = d there is nothing to find"
+            )));
         }
-        // A bound that does not exist for these sizes is an answer; anything else is a wrong argument.
-        Err(e @ (TheoryError::NoGap { .. } | TheoryError::NoComparator { .. } | TheoryError::Linalg(_))) => {
-            answer.unavailable.push(Unavailable { name, reason: e.to_string() });
-            Ok(())
-        }
-        Err(e) => Err(blame(e)),
-    };
-    let labels = GradientStatistics::labels(d, k, args.bias).map_err(blame)?;
-    put("labels_first_phase", theory::labels_first_phase(d, k, args.bias, width, delta))?;
-    put("predicted_labels_first_phase", theory::predicted_batch(&labels, args.fraction))?;
-    put("headline_one_shot", theory::headline_one_shot(d, k, epsilon, Constants::default()))?;
-    put("headline_progressive", theory::headline_progressive(d, k, epsilon, Constants::default()))?;
-    put("information_labels", theory::information_labels(d, k, delta))?;
-    put("statistical_query", theory::statistical_query(d, k, width, delta))?;
-    let small = delta < 0.5;
-    if small {
-        put("information_teacher", theory::information_teacher(d, k, delta))?;
-    }
-    let simulated = d <= curricle_theory::two_phase::MAX_DIMENSION;
-    if simulated {
-        let typical = theory::phase_one_typical(d, k, args.teacher_width, width, delta);
-        put("phase_one_typical", typical)?;
-        // The student's first layer after a population step: as it is, and with only the support kept.
-        let problem = Problem::first(d, k).map_err(blame)?;
-        let student = TeacherSpec { width: width + width % 2, ..TeacherSpec::default() };
-        let layer = phase_one_teacher(&problem, &student, args.seed, 0).map_err(blame)?;
-        let second = |net: &ReluNet| theory::second_phase(net, &problem, epsilon, args.seed).map(|b| b.bound);
-        put("second_phase_pruned", second(&layer.pruned(0.5)))?;
-        // 8192 sampled points: above this the features say more about the sample than about the function.
-        if width <= 2048 && d <= 1024 {
-            put("second_phase", second(&layer))?;
+        if d > curricle_theory::threshold::MAX_DIMENSION {
+            return Err(usage(format!(
+                "d = {d} is outside 1..={}, the range of the exact integers",
+                curricle_theory::threshold::MAX_DIMENSION
+            )));
         }
     }
-    if !small {
-        let reason =
-            format!("delta = {delta}: the argument needs a success probability above 1/2, delta < 0.5");
-        answer.unavailable.push(Unavailable { name: "information_teacher", reason });
-    }
-    if !simulated {
-        for name in ["phase_one_typical", "second_phase"] {
-            let reason = format!(
-                "d = {d} is above {}, the limit of the simulated first phase; its order does not depend on d",
-                curricle_theory::two_phase::MAX_DIMENSION
-            );
-            answer.unavailable.push(Unavailable { name, reason });
+    let mut specs = Vec::new();
+    for &k in &ks {
+        for &d in &ds {
+            for &width in &args.width.0 {
+                for &teacher_width in &args.teacher_width.0 {
+                    for &delta in &args.delta {
+                        for &epsilon in &args.epsilon {
+                            specs.push(TableSpec {
+                                d,
+                                k,
+                                width,
+                                teacher_width,
+                                delta,
+                                epsilon,
+                                bias: args.bias,
+                                fraction: args.fraction,
+                                draws: args.draws,
+                                seed: args.seed,
+                            });
+                        }
+                    }
+                }
+            }
         }
     }
-    answer.crossover.headline = theory::crossover(k, epsilon, Constants::default()).map_err(blame)?;
-    let explicit = theory::explicit_crossover(k, args.teacher_width, width, delta, LARGEST_CROSSOVER);
-    answer.crossover.explicit = match explicit {
-        Ok(found) => found,
-        // It runs over odd d, where an odd k has no signal.
-        Err(TheoryError::NoFirstOrderSignal { .. } | TheoryError::NoGap { .. }) => None,
-        Err(e) => return Err(blame(e)),
-    };
-    let order = |kind: Kind| match kind {
-        Kind::Upper => 0,
-        Kind::Prediction => 1,
-        Kind::Order => 2,
-        Kind::Lower => 3,
-    };
-    answer.bounds.sort_by_key(|b| order(b.kind));
-    Ok(())
-}
-
-fn text(answer: &Answer) -> String {
-    let mut out = format!(
-        "d = {}, k = {}, student width {}, teacher width {}, delta = {}, epsilon = {}\n\n",
-        answer.d, answer.k, answer.width, answer.teacher_width, answer.delta, answer.epsilon
-    );
-    for bound in &answer.bounds {
-        let kind = match bound.kind {
-            Kind::Upper => "enough",
-            Kind::Lower => "not less",
-            Kind::Order => "order",
-            Kind::Prediction => "predicted",
-        };
-        out += &format!("{:30} {kind:10} {:>11}\n", bound.name, count(bound.samples));
-        out += &format!("    {}\n    {}\n", bound.statement, ingredients(bound));
-    }
-    for missing in &answer.unavailable {
-        out += &format!("{:30} {:10} {:>11}\n    {}\n", missing.name, "", "-", missing.reason);
-    }
-    let from = |d: Option<usize>| d.map_or_else(|| "never".to_owned(), |d| format!("d = {d}"));
-    out += &format!(
-        "\nProgressive is cheaper from {} on (headline orders, unit constants); its first phase from {} on (explicit bounds, odd d up to {LARGEST_CROSSOVER})\n",
-        from(answer.crossover.headline),
-        from(answer.crossover.explicit)
-    );
-    for c in &answer.checkpoints {
-        let samples = |b: &Option<Bound>| count_or_dash(b.as_ref().map(|b| b.samples));
-        out += &format!(
-            "\n{} (step {}): enough {}, predicted {}, gap {:+.4} of the output's size{}\n",
-            c.path,
-            c.step.map_or_else(|| "?".to_owned(), |s| s.to_string()),
-            samples(&c.bound),
-            samples(&c.prediction),
-            c.relative_gap,
-            if c.resolved { "" } else { " (below four standard errors: raise --samples)" }
-        );
-        if let Some(bound) = &c.bound {
-            out += &format!("    {}\n", ingredients(bound));
-        }
-    }
-    out
-}
-
-fn ingredients(bound: &Bound) -> String {
-    let number = |v: f64| match v {
-        v if v == v.trunc() && v.abs() < 1e9 => format!("{v}"),
-        v if (1e-3..1e6).contains(&v.abs()) => format!("{v:.4}"),
-        v => format!("{v:.4e}"),
-    };
-    bound.ingredients.iter().map(|(n, v)| format!("{n} = {}", number(*v))).collect::<Vec<_>>().join(", ")
+    Ok(specs)
 }

@@ -11,7 +11,7 @@ use curricle_theory::compare::{Comparison, Line};
 use curricle_theory::fit::{Interval as Confidence, PowerLaw};
 
 /// How a line of the comparison looks: name, label, colour, dash; measured lines also get dots.
-const LINES: [(&str, &str, Color, Dash); 11] = [
+const LINES: [(&str, &str, Color, Dash); 13] = [
     ("bound_labels", "explicit bound, labels", Color::BLUE, Dash::Dashed),
     ("measured_labels", "measured, labels", Color::BLUE, Dash::Solid),
     ("predicted_labels", "normal prediction, labels", Color::SKY, Dash::Dotted),
@@ -20,6 +20,8 @@ const LINES: [(&str, &str, Color, Dash); 11] = [
     ("bound_phase_one", "explicit bound, phase-one teachers", Color::VERMILION, Dash::Dashed),
     ("measured_phase_one", "measured, phase-one teachers that work", Color::VERMILION, Dash::Solid),
     ("predicted_phase_one", "normal prediction, phase-one teachers", Color::ORANGE, Dash::Dotted),
+    ("measured_one_shot", "measured, one-shot from final teachers", Color::PURPLE, Dash::Solid),
+    ("one_step_labels", "lower line of the one-step learner, labels", Color::BLUE, Dash::Dotted),
     ("statistical_query", "statistical-query line", Color::INK, Dash::Dashed),
     ("information_labels", "information-theoretic, labels", Color::REFERENCE, Dash::Dashed),
     ("information_teacher", "information-theoretic, teacher", Color::REFERENCE, Dash::Dotted),

@@ -218,6 +218,7 @@ pub(super) fn run(args: &MeasureArgs) -> Result<()> {
             neurons: args.neurons,
             criterion,
             seed,
+            cancel: Some(session.cancel().clone()),
         };
         session.next(format!("seed {seed}"));
         seeds.push(measure_seed(args, &session, &mut log, &experiment)?);

@@ -447,6 +447,7 @@ fn measure(
         neurons: args.student_neurons,
         criterion: Criterion::Neurons(args.fraction),
         seed: args.seed,
+        cancel: Some(session.cancel().clone()),
     };
     let key = steps.iter().map(u64::to_string).collect::<Vec<_>>().join("+");
     let found = session.run(

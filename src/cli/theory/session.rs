@@ -62,8 +62,8 @@ impl Session {
         *self.what.borrow_mut() = what.into();
     }
 
-    /// The flag that Ctrl-C sets.
-    pub fn cancel(&self) -> &AtomicBool {
+    /// The flag that Ctrl-C sets; what is measured looks at it inside its trials.
+    pub fn cancel(&self) -> &Arc<AtomicBool> {
         &self.cancel
     }
 

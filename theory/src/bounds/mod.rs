@@ -4,11 +4,13 @@
 //! the README, sections 3 to 6.
 
 mod first_phase;
+mod latex;
 mod lines;
 mod one_step;
 mod over_teachers;
 mod second_phase;
 mod statistics;
+mod table;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,7 @@ pub(crate) use first_phase::ranking_probability;
 pub use first_phase::{
     CheckpointRank, first_phase_bound, labels_first_phase, predicted_batch, rank_checkpoint,
 };
+pub use latex::latex;
 pub use lines::{
     Constants, crossover, explicit_crossover, headline_one_shot, headline_progressive, information_labels,
     information_teacher, statistical_query,
@@ -26,6 +29,10 @@ pub use one_step::one_step_labels;
 pub use over_teachers::{Teachers, phase_one_teachers, phase_one_typical};
 pub use second_phase::{SecondPhaseBound, pruned_layer, second_phase, second_phase_draws};
 pub use statistics::{GradientStatistics, NeuronStatistics};
+pub use table::{
+    BoundTable, Crossover, LARGEST_CROSSOVER, TableSpec, TeacherShare, Unavailable, bound_table, bound_tables,
+    is_absence,
+};
 
 use crate::error::{Result, finite};
 

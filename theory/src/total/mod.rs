@@ -1,7 +1,7 @@
 //! Theorem 3.2 end to end: total samples until a student's hinge loss is at most epsilon.
 //!
 //! * **Teacher.** Checkpoint one is a teacher after its first phase, checkpoint two the same teacher after its second phase on labels, grown until its
-//!   *measured* hinge loss is at most `epsilon`. Its own samples are counted apart.
+//!   *measured* hinge loss is at most a quarter of epsilon (a constant below 1/2 is needed: `Settings::teacher_epsilon`). Its own samples are counted apart.
 //! * **Progressive student.** First phase: correlation loss against checkpoint one. Second phase: hinge loss against the sign of checkpoint two (its argmax,
 //!   temperature 0), first layer frozen.
 //! * **One-shot student.** Both phases from checkpoint two (the first against its real-valued margin).

@@ -112,6 +112,9 @@ pub struct Settings {
     pub layer: FirstLayer,
     /// First-phase batch of the teacher; `None`: the population gradient.
     pub teacher_batch: Option<u64>,
+    /// Checkpoint two is trained until its loss is at most this multiple of epsilon. A student of its sign inherits its error rate e, at most its loss, and pays
+    /// 2e of hinge loss for it, so "teacher loss O(epsilon)" needs a constant below 1/2.
+    pub teacher_epsilon: f64,
     /// Repairs of checkpoint one.
     pub repair: Repair,
     /// Largest first-phase batch from a teacher.
@@ -141,6 +144,7 @@ impl Default for Settings {
             fraction: 0.9,
             layer: FirstLayer::PrunedInit,
             teacher_batch: None,
+            teacher_epsilon: 0.25,
             repair: Repair::default(),
             max_teacher_batch: 1 << 20,
             max_label_batch: 1 << 26,
@@ -163,6 +167,7 @@ impl Settings {
             ("fraction", self.fraction, 1.0),
             ("prune", self.repair.prune + f64::MIN_POSITIVE, 1.0),
             ("step", self.step, 1e6),
+            ("teacher_epsilon", self.teacher_epsilon, 1.0),
         ];
         for (what, value, most) in ranges {
             if !(value > 0.0 && value <= most) {

@@ -68,14 +68,14 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Trains the second layer with more and more samples until epsilon is reached at two looks in a row: samples, what was trained with
+    /// Trains the second layer with more and more samples until the loss is reached at two looks in a row: samples, what was trained with
     /// them, and the lowest loss seen.
     fn until_epsilon(
         &self,
         layer: &ReluNet,
         labels: Labeller<'_>,
-        seed: u64,
-        trial: u64,
+        epsilon: f64,
+        (seed, trial): (u64, u64),
     ) -> Result<(Option<(u64, Trained)>, f64)> {
         let trainer = SecondTrainer::new(layer, &self.problem, labels)?;
         let mut held = None;
@@ -85,7 +85,7 @@ impl<'a> Bench<'a> {
             let samples = (target as u64).min(self.settings.max_second);
             let trained = trainer.train(self.second_phase(samples), (seed, trial), self.cancel.as_deref())?;
             lowest = lowest.min(trained.loss);
-            if trained.loss > self.point.epsilon {
+            if trained.loss > epsilon {
                 held = None;
             } else if held.is_some() {
                 return Ok((held, lowest));
@@ -148,7 +148,8 @@ impl<'a> Bench<'a> {
             .collect::<Result<Vec<_>>>()?;
         // Its second phase has its own samples, not the student's.
         let own = trial | 1 << 62;
-        let found = self.until_epsilon(&early[0], Labeller::Truth, seed, own)?.0;
+        let epsilon = self.settings.teacher_epsilon * self.point.epsilon;
+        let found = self.until_epsilon(&early[0], Labeller::Truth, epsilon, (seed, own))?.0;
         Ok(found.map(|(second, last)| Teacher { early, last, second }))
     }
 
@@ -184,7 +185,7 @@ impl<'a> Bench<'a> {
         };
         out.first = Some(batch);
         let labels = teacher.as_ref().map_or(Labeller::Truth, |t| Labeller::Sign(&t.last.net));
-        let (found, lowest) = self.until_epsilon(&layer, labels, seed, trial)?;
+        let (found, lowest) = self.until_epsilon(&layer, labels, self.point.epsilon, (seed, trial))?;
         out.second = found.map(|f| f.0);
         out.lowest = Some(lowest);
         Ok(out)
