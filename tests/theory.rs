@@ -59,6 +59,8 @@ fn threshold_prints_the_documented_object() {
     let even = json(&["threshold", "--d", "100", "--levels", "1,3", "--bias", "-0.5", "--json"]);
     let levels: Vec<&Value> = even["levels"].as_array().unwrap().iter().collect();
     assert_eq!((levels.len(), &levels[1]["level"], &levels[0]["majority"]), (2, &3.into(), &Value::Null));
+    let exact = json(&["threshold", "--d", "5", "--levels", "1,3", "--exact", "--json"]);
+    assert_eq!((&exact["levels"][0]["exact"], &exact["levels"][1]["exact"]), (&"3/2^4".into(), &"-1/2^4".into()));
     let people = theory(&["threshold", "--d", "5"]);
     assert!(String::from_utf8_lossy(&people.stdout).contains("majority"));
 }
@@ -103,6 +105,13 @@ fn bounds_give_their_ingredients() {
         let found = bound(name);
         assert!(found["samples"].as_f64().unwrap() >= 0.0 && found["ingredients"].is_object(), "{found}");
     }
+    assert_eq!(bound("phase_one_teachers_pruned")["kind"], "upper");
+    assert_eq!(bound("phase_one_typical")["kind"], "heuristic");
+    assert_eq!(bound("second_phase_pruned")["kind"], "one_draw");
+    assert_eq!(bound("one_step_labels")["kind"], "lower");
+    // 48% of the raw teachers fail at any batch, more than delta.
+    assert_eq!(answer["teachers"]["enough"], false);
+    assert!(answer["unavailable"].as_array().unwrap().iter().any(|u| u["name"] == "phase_one_teachers"));
     // k odd: the explicit crossover runs over odd d only.
     let odd = json(&["bounds", "--d", "40", "--k", "3", "--json"]);
     assert_eq!((&odd["crossover"]["headline"], &odd["crossover"]["explicit"]), (&Value::Null, &Value::Null));
@@ -115,12 +124,22 @@ fn bad_input_is_refused_with_the_limit_and_the_alternative() {
     let golden = text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/python.safetensors"));
     let cases: &[(&[&str], &[&str])] = &[
         (&["threshold", "--d", "0"], &["1..=100001"]),
-        (&["threshold", "--d", "200000", "--levels", "1"], &["1..=100001", "majority_coefficient"]),
+        (&["threshold", "--d", "200000", "--levels", "1"], &["1..=100001", "closed form"]),
         (&["threshold", "--d", "5", "--levels", "0..7"], &["level 7", "d = 5"]),
         (&["threshold", "--d", "5", "--bias", "nan"], &["bias", "finite"]),
         (&["threshold", "--d", "5", "--levels", "7..1"], &["counts down"]),
-        (&["bounds", "--d", "10", "--k", "11"], &["k = 11", "2 <= k < d"]),
-        (&["bounds", "--d", "11", "--k", "3"], &["even k or an even d"]),
+        (&["bounds", "--d", "10", "--k", "11"], &["k = 11", "1 <= k < d"]),
+        (&["bounds", "--d", "41", "--support", "1,1"], &["coordinate 1", "repeated"]),
+        (&["bounds", "--d", "41", "--support", "99,100,101,102"], &["coordinate 99", "41"]),
+        (&["bounds", "--ds", "15..9", "--k", "4"], &["counts down"]),
+        (&["measure", "--d", "41", "--k", "4", "--support", "0,1", "--source", "labels"], &["--k 4", "2 coordinates"]),
+        (&["measure", "--d", "21", "--k", "4", "--source", "phase-one"], &["% of these teachers", "--grow"]),
+        (
+            &["measure", "--d", "11", "--k", "2", "--source", "labels", "--trials", "5", "--delta", "0.01"],
+            &["at least 1/delta = 100"],
+        ),
+        (&["total", "--repair", "cut"], &["prune, centred, biased:P, pool:N"]),
+        (&["total", "--epsilons", "2"], &["(0, 1)"]),
         (&["bounds", "--d", "11", "--k", "4", "--bias", "1"], &["(-1, 1)"]),
         (&["bounds", "--d", "11", "--k", "4", "--delta", "1"], &["--delta 1", "(0, 1)"]),
         (&["bounds", "--d", "11", "--k", "4", "--epsilon", "0"], &["--epsilon 0", "(0, 1)"]),
@@ -257,6 +276,54 @@ fn sources_and_criteria_of_measure() {
     assert!(grown["failure_interval"]["low"].is_number());
 }
 
+#[test]
+fn bounds_sweep_lists_and_no_missing_line_ends_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (csv, plot) = (text(&folder.path().join("b.csv")), text(&folder.path().join("b")));
+    let answer = json(&[
+        "bounds", "--ds", "11..15:2", "--ks", "3,4", "--widths", "64,5000", "--draws", "1", "--csv", &csv, "--plot", &plot,
+        "--latex", "--json",
+    ]);
+    let tables = answer["tables"].as_array().unwrap();
+    assert_eq!(tables.len(), 12);
+    for t in tables {
+        let lines = t["bounds"].as_array().unwrap().len() + t["unavailable"].as_array().unwrap().len();
+        assert_eq!(lines, 13, "{t}");
+        assert!(t["bounds"].as_array().unwrap().iter().all(|b| b["latex"].is_string()));
+    }
+    // Odd k with odd d: the labels' lines say why; the others are there.
+    let odd = tables.iter().find(|t| t["k"] == 3).unwrap();
+    let missing = odd["unavailable"].as_array().unwrap().iter().find(|u| u["name"] == "labels_first_phase");
+    assert!(missing.unwrap()["reason"].as_str().unwrap().contains("even k or an even d"));
+    assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 1 + 12 * 13);
+    assert!(folder.path().join("b.svg").is_file() && folder.path().join("b.png").is_file());
+    let underflow = json(&["bounds", "--d", "10001", "--k", "402", "--draws", "1", "--json"]);
+    let reasons = underflow["unavailable"].to_string();
+    assert!(reasons.contains("below the smallest") && !reasons.contains("even levels"), "{reasons}");
+}
+
+#[test]
+fn totals_are_measured_end_to_end_and_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = text(&folder.path().join("total"));
+    let arguments = [
+        "total", "--quick", "--ds", "15,11,21", "--ks", "2", "--epsilons", "0.3", "--width-factors", "16", "--trials", "3",
+        "--max-teacher-batch", "4096", "--confirm", "3", "--out", &out, "--json",
+    ];
+    let answer = json(&arguments);
+    let points = answer["points"].as_array().unwrap();
+    assert_eq!(points.len(), 9);
+    let labels = points.iter().find(|p| p["point"]["arm"] == "labels").unwrap();
+    assert!(labels["student"]["median"].as_f64().unwrap() > 100.0, "{labels}");
+    assert!(answer["exponents"].as_array().unwrap().iter().any(|e| e["variable"] == "d" && e["arm"] == "labels"));
+    for file in ["total.json", "total.csv", "total-d.svg"] {
+        assert!(folder.path().join("total").join(file).is_file(), "{file}");
+    }
+    assert_eq!(theory(&arguments).status.code(), Some(2), "finished trials are not overwritten");
+    let resumed = json(&[&arguments[..], &["--resume"]].concat());
+    assert_eq!(resumed["points"], answer["points"]);
+}
+
 /// A teacher of a fraction of a second.
 const SPEC: &str = r#"
 experiment = "tiny"
@@ -370,7 +437,7 @@ fn compare_writes_a_report() {
     ] {
         assert!(lines.iter().any(|l| l["name"] == name), "{name}");
     }
-    assert_eq!(comparison["verdicts"].as_array().unwrap().len(), 6);
+    assert_eq!(comparison["verdicts"].as_array().unwrap().len(), 9);
     let sgd = answer["sgd"]["lines"].as_array().unwrap();
     assert_eq!(
         sgd.iter().map(|l| l["arm"].as_str().unwrap()).collect::<Vec<_>>(),

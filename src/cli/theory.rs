@@ -10,8 +10,9 @@ mod measure;
 mod rank;
 mod rank_report;
 mod session;
-mod sgd;
 mod threshold;
+mod total;
+mod total_report;
 
 use super::Usage;
 use anyhow::Result;
@@ -33,6 +34,7 @@ enum TheoryCommand {
     Measure(measure::MeasureArgs),
     Rank(rank::RankArgs),
     Compare(compare::CompareArgs),
+    Total(total::TotalArgs),
 }
 
 /// What every command takes.
@@ -79,6 +81,7 @@ pub fn run(args: &TheoryArgs) -> Result<()> {
         TheoryCommand::Measure(args) => args.common.on_threads(|| measure::run(args)),
         TheoryCommand::Rank(args) => args.common.on_threads(|| rank::run(args)),
         TheoryCommand::Compare(args) => args.common.on_threads(|| compare::run(args)),
+        TheoryCommand::Total(args) => args.common.on_threads(|| total::run(args)),
     }
 }
 

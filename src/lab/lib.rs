@@ -14,6 +14,7 @@
 //! measure      what is measured of runs
 //! claims       what a spec claims, and verdicts
 //! run          experiments: specs, run folders, metrics
+//! theory       the theory's measurements that need trained models or run folders
 //! ```
 #![deny(missing_docs)]
 
@@ -28,6 +29,7 @@ pub mod model;
 pub mod oracle;
 pub mod registry;
 pub mod run;
+pub mod theory;
 pub mod train;
 pub mod transformer;
 

@@ -9,6 +9,7 @@
 pub mod bounds;
 pub mod compare;
 pub mod error;
+pub mod expansion;
 pub mod fit;
 pub mod fourier;
 pub mod gradient;
@@ -17,6 +18,7 @@ pub mod net;
 pub mod obstruction;
 mod product;
 pub mod recovery;
+
 pub mod threshold;
 pub mod total;
 pub mod two_phase;

@@ -3,6 +3,11 @@
 use ndarray::{Array1, Array2, ArrayView1};
 
 use crate::error::{Result, TheoryError};
+use crate::two_phase::evaluate::Evaluator;
+use crate::two_phase::samples::{BLOCK, Block, Stream, generator};
+
+/// Blocks of inputs that a mean output is estimated on.
+const CENTRING_BLOCKS: u64 = 8;
 
 /// `f(x) = sum_i a_i relu(<w_i, x> + b_i) + c`.
 ///
@@ -105,6 +110,43 @@ impl ReluNet {
         net
     }
 
+    /// The odd part `(f(x) - f(-x))/2`, of twice the width: under an odd teacher a student's gradient is the degree-one correlations (README, section 2), while
+    /// even levels put `hat f(A) hat g(|A xor j|)` on coordinates outside the support.
+    pub fn odd_part(&self) -> Self {
+        let m = self.width();
+        let sign = |i: usize| if i < m { 1.0 } else { -1.0 };
+        Self {
+            w: Array2::from_shape_fn((2 * m, self.dimension()), |(i, j)| sign(i) * self.w[[i % m, j]]),
+            b: Array1::from_shape_fn(2 * m, |i| self.b[i % m]),
+            a: Array1::from_shape_fn(2 * m, |i| sign(i) * self.a[i % m] / 2.0),
+            c: 0.0,
+        }
+    }
+
+    /// Copy minus its mean output, estimated on 2^15 random inputs and their negations.
+    pub fn centred(&self, seed: u64) -> Result<Self> {
+        let mut net = self.clone();
+        let mut total = 0.0;
+        let mut mirrored = self.clone();
+        mirrored.w.mapv_inplace(|v| -v);
+        let (positive, negative) = (Evaluator::new(self), Evaluator::new(&mirrored));
+        for index in 0..CENTRING_BLOCKS {
+            let mut block = Block::new(self.dimension());
+            block.fill(&mut generator(seed, 1, Stream::Statistics, index), BLOCK);
+            for evaluator in [&positive, &negative] {
+                total += evaluator.values(&block).iter().map(|v| f64::from(*v)).sum::<f64>();
+            }
+        }
+        net.c -= total / (2 * CENTRING_BLOCKS * BLOCK as u64) as f64;
+        if net.c.is_finite() {
+            return Ok(net);
+        }
+        Err(TheoryError::NotFinite {
+            what: "the mean output",
+            instead: "the outputs overflow f32; rescale the network",
+        })
+    }
+
     /// Copy with every hidden weight of size at most `negligible` set to zero.
     pub(crate) fn thresholded(&self, negligible: f64) -> Self {
         let mut net = self.clone();
@@ -121,5 +163,25 @@ impl ReluNet {
             });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_part_and_centred_copy() {
+        let mut rng = generator(3, 0, Stream::Neurons, 0);
+        let mut next = || crate::recovery::normal(&mut rng);
+        let w = Array2::from_shape_simple_fn((16, 8), &mut next);
+        let (b, a) = (Array1::from_shape_simple_fn(16, &mut next), Array1::from_shape_simple_fn(16, &mut next));
+        let net = ReluNet::new(w, b, a, 0.7).unwrap();
+        let x = [1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0];
+        let expected = (net.evaluate(&x).unwrap() - net.evaluate(&x.map(|v| -v)).unwrap()) / 2.0;
+        assert!((net.odd_part().evaluate(&x).unwrap() - expected).abs() < 1e-12);
+        let mean = crate::fourier::network_spectrum(&net.centred(1).unwrap()).unwrap()[0];
+        let size = crate::fourier::network_spectrum(&net).unwrap().iter().map(|v| v * v).sum::<f64>().sqrt();
+        assert!(mean.abs() < 0.02 * size, "{mean} against {size}");
     }
 }

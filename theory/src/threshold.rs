@@ -37,6 +37,9 @@ pub struct ThresholdLevel {
     pub coefficient: Option<f64>,
     /// `zeta_s = hat Maj(s)` where defined: d odd and |b| < 1 (and representable).
     pub majority: Option<f64>,
+    /// The coefficient as a fraction in lowest terms, such as `-3/2^9`; present when asked for ([`exact_levels`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<String>,
     /// Sign and logarithm of the coefficient, present only when it does not fit in `f64`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaled: Option<ScaledValue>,
@@ -66,6 +69,22 @@ pub struct ThresholdTable {
 /// # Ok::<(), curricle_theory::TheoryError>(())
 /// ```
 pub fn threshold_levels(d: usize, bias: f64, levels: RangeInclusive<usize>) -> Result<ThresholdTable> {
+    table(d, bias, levels, false)
+}
+
+/// As [`threshold_levels`], with every coefficient as an exact fraction (of up to d binary digits).
+///
+/// ```
+/// let table = curricle_theory::threshold::exact_levels(5, 0.0, 0..=3)?;
+/// let exact: Vec<&str> = table.levels.iter().map(|l| l.exact.as_deref().unwrap()).collect();
+/// assert_eq!(exact, ["1/2^1", "3/2^4", "0", "-1/2^4"]);
+/// # Ok::<(), curricle_theory::TheoryError>(())
+/// ```
+pub fn exact_levels(d: usize, bias: f64, levels: RangeInclusive<usize>) -> Result<ThresholdTable> {
+    table(d, bias, levels, true)
+}
+
+fn table(d: usize, bias: f64, levels: RangeInclusive<usize>, exact: bool) -> Result<ThresholdTable> {
     if d == 0 || d > MAX_DIMENSION {
         return out_of_range(
             "d",
@@ -95,7 +114,8 @@ pub fn threshold_levels(d: usize, bias: f64, levels: RangeInclusive<usize>) -> R
             (true, 0) => Some(0.0),
             (true, _) => coefficient.map(|c| 2.0 * c),
         };
-        out.push(ThresholdLevel { level, coefficient, majority, scaled });
+        let exact = exact.then(|| fraction(numerator, d));
+        out.push(ThresholdLevel { level, coefficient, majority, exact, scaled });
     };
     if levels.contains(&0) {
         push(0, &mean_numerator(d, allowed));
@@ -201,6 +221,16 @@ fn mean_numerator(d: usize, allowed: Option<usize>) -> BigInt {
         term /= t + 1;
     }
     total
+}
+
+/// `numerator / 2^d` in lowest terms.
+fn fraction(numerator: &BigInt, d: usize) -> String {
+    let Some(twos) = numerator.trailing_zeros() else { return "0".to_owned() };
+    let common = twos.min(d as u64);
+    match d as u64 - common {
+        0 => (numerator >> common).to_string(),
+        power => format!("{}/2^{power}", numerator >> common),
+    }
 }
 
 /// `numerator / 2^d`, rounded once.

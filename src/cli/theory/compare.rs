@@ -1,14 +1,16 @@
 //! `curricle theory compare`: bounds and measurements over a grid of d and k, and ordinary SGD beside them.
 
 use super::session::{Session, make_parent};
-use super::sgd::{self, SgdGrid, SgdLine};
 use super::{Common, compare_report, unit, usage};
 use crate::ClaimFailed;
+use crate::progress::Progress;
 use anyhow::{Context, Result};
+use curricle_lab::run::failure::RunError;
 use curricle_lab::run::folder::write_json;
 use curricle_lab::run::options::Existing;
 use curricle_report as report;
 use curricle_report::data::{Claim, Verdict};
+use curricle_lab::theory::sgd::{self, Job, SgdError, SgdGrid, SgdLine};
 use curricle_theory::compare::{
     CompareLog, CompareSpec, Comparison, FEWEST_SURVIVORS, SlopeVerdict, compare, usable,
 };
@@ -23,7 +25,8 @@ use std::time::Duration;
 /// log-log slopes with confidence intervals and says for each measured point whether it lies between its lower and upper line. OUT gets
 /// compare.json, report.html, data.json and figures as SVG and PNG; run folders of SGD lie in OUT/runs. Exit code 3 when a claim fails.
 ///
-/// JSON: {"comparison":{"spec","lines","verdicts","slopes","recovery","fitted","skipped"},"sgd":{"grid","lines"},"claims":[{"name","statement",
+/// JSON: {"comparison":{"spec","lines","verdicts","slopes","recovery","fitted","skipped"},"sgd":{"grid","lines"},"added":[{"file",
+/// "source","d","k","samples"}],"claims":[{"name","statement",
 /// "verdict","value","interval","detail"}],"report","device","version","command","wall_seconds"}.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct CompareArgs {
@@ -78,6 +81,9 @@ pub(super) struct CompareArgs {
     /// Most steps (of 32 samples) of an SGD student [default: 60000; with --quick 10000]
     #[arg(long, value_name = "N")]
     sgd_steps: Option<u64>,
+    /// Results of `theory measure --out` to show beside, as points
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    add: Vec<PathBuf>,
     /// Where everything goes
     #[arg(long, value_name = "FOLDER", default_value = "runs/theory-compare")]
     out: PathBuf,
@@ -98,6 +104,8 @@ pub(super) struct Answer {
     pub comparison: Comparison,
     /// Ordinary SGD, where it was run.
     pub sgd: Option<Sgd>,
+    /// Points from other measurements.
+    pub added: Vec<Added>,
     /// The claims and their verdicts.
     pub claims: Vec<Claim>,
     /// The report, as text.
@@ -110,6 +118,42 @@ pub(super) struct Answer {
     pub command: String,
     /// Seconds it took.
     pub wall_seconds: f64,
+}
+
+/// A measured point of a file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Added {
+    /// The file.
+    pub file: String,
+    /// Its source of supervision.
+    pub source: String,
+    /// Dimension.
+    pub d: usize,
+    /// Support size.
+    pub k: usize,
+    /// Smallest batch, or the median of growing ones.
+    pub samples: f64,
+}
+
+/// The points of files that `theory measure` wrote; seeds without an answer are left out.
+fn added(paths: &[PathBuf]) -> Result<Vec<Added>> {
+    let mut out = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let no = |what: &str| usage(format!("--add {}: {what}; give a file that `theory measure --out` wrote", path.display()));
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| no(&e.to_string()))?;
+        let size = |key: &str| value[key].as_u64().map(|v| v as usize).ok_or_else(|| no(&format!("it has no \"{key}\"")));
+        let (d, k) = (size("d")?, size("k")?);
+        let seeds = value["seeds"].as_array().ok_or_else(|| no("it has no \"seeds\""))?;
+        let source = value["source"].as_str().unwrap_or("?").to_owned();
+        for seed in seeds {
+            let samples =
+                seed["smallest"]["batch"].as_f64().or_else(|| seed["grown"]["median_of_successes"].as_f64());
+            let Some(samples) = samples else { continue };
+            out.push(Added { file: path.display().to_string(), source: source.clone(), d, k, samples });
+        }
+    }
+    Ok(out)
 }
 
 /// Ordinary SGD.
@@ -127,6 +171,7 @@ pub(super) struct Sgd {
 /// Arguments that cannot be satisfied; an interruption; files that cannot be read or written.
 pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let (spec, grid) = resolve(args)?;
+    let added = added(&args.add)?;
     let session = Session::new(Some(args.out.join("compare.state")), Duration::from_secs(30))?;
     let mut log: CompareLog = session.open(args.resume, args.fresh)?;
     session.next("two-phase algorithm");
@@ -141,7 +186,14 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     };
     let mut sgd = None;
     if let Some(grid) = grid {
-        match sgd::run(&grid, &args.out.join("runs"), existing, session.cancel())? {
+        let runs = args.out.join("runs");
+        let threads = rayon::current_num_threads();
+        let job = Job { out: &runs, existing, threads, cancel: session.cancel() };
+        let watch = |d, k, runs| {
+            eprintln!("ordinary SGD, d = {d}, k = {k}");
+            Progress::new(runs)
+        };
+        match sgd::run(&grid, &job, watch, |p: Progress| p.finish()).map_err(blame_sgd)? {
             Some(lines) => sgd = Some(Sgd { grid, lines }),
             None => session.check()?,
         }
@@ -150,6 +202,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let mut answer = Answer {
         comparison,
         sgd,
+        added,
         claims,
         report: args.out.join("report.html").display().to_string(),
         device: super::device(),
@@ -170,6 +223,16 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         return Ok(());
     }
     Err(ClaimFailed(format!("claims failed: {}", failed.join(", "))).into())
+}
+
+/// Sizes and existing results are the user's to change; the rest is a failure.
+fn blame_sgd(error: SgdError) -> anyhow::Error {
+    match error {
+        SgdError::Sizes(_) | SgdError::Run(RunError::Exists { .. } | RunError::OtherSpec { .. }) => {
+            usage(error.to_string())
+        }
+        other => anyhow::Error::new(other),
+    }
 }
 
 /// Checked settings.
@@ -234,7 +297,7 @@ fn resolve(args: &CompareArgs) -> Result<(CompareSpec, Option<SgdGrid>)> {
     // Mistakes in the grid before anything is measured.
     for &k in &grid.ks {
         for &d in &grid.ds {
-            sgd::plan(&grid, d, k)?;
+            sgd::plan(&grid, d, k).map_err(blame_sgd)?;
         }
     }
     Ok((spec, Some(grid)))

@@ -1,12 +1,12 @@
 //! A comparison for people: a table, and the report's data with its figures.
 
-use super::compare::{Answer, Sgd};
-use super::sgd::SgdLine;
+use super::compare::{Added, Answer, Sgd};
 use super::{count, count_or_dash};
 use curricle_report::data::{ReportData, Section, Table};
 use curricle_report::plot::{
     Axis, Color, Dash, Direction, Figure, Interval, Mark, Panel, Series, Shape, arm_color, arm_shape,
 };
+use curricle_lab::theory::sgd::SgdLine;
 use curricle_theory::compare::{Comparison, Line};
 use curricle_theory::fit::{Interval as Confidence, PowerLaw};
 
@@ -69,12 +69,12 @@ pub(super) fn text(answer: &Answer) -> String {
             v.k,
             v.d,
             count(v.lower),
-            count_or_dash(v.measured),
+            count_or_dash(if v.line == "measured_labels" { v.quantile } else { v.measured }),
             count_or_dash(v.upper),
             match v.holds {
                 Some(true) => "holds",
                 Some(false) => "DOES NOT HOLD",
-                None => "not measured",
+                None => "too few successes to say",
             },
             v.above_own_bound,
             v.compared
@@ -136,7 +136,7 @@ pub(super) fn data(answer: &Answer) -> ReportData {
     data.wall_seconds = answer.wall_seconds;
     data.claims.clone_from(&answer.claims);
     for fitted in &c.fitted {
-        data.sections.push(lines_section(c, fitted.k));
+        data.sections.push(lines_section(c, &answer.added, fitted.k));
     }
     if !c.recovery.is_empty() {
         data.sections.push(recovery_section(c));
@@ -158,7 +158,7 @@ fn points(line: &Line) -> Vec<[f64; 2]> {
     line.points.iter().map(|p| [p.d as f64, p.samples.unwrap_or(f64::NAN)]).collect()
 }
 
-fn lines_section(c: &Comparison, k: usize) -> Section {
+fn lines_section(c: &Comparison, added: &[Added], k: usize) -> Section {
     let mut panel = Panel::new(
         Axis::log("input dimension d (logarithmic)"),
         Axis::log("samples of the first phase (logarithmic)"),
@@ -176,6 +176,14 @@ fn lines_section(c: &Comparison, k: usize) -> Section {
         if measured {
             panel = panel.with(Series::unnamed(color, Mark::dots(points(line), Shape::Circle, 4.0)));
         }
+    }
+    let mut sources: Vec<&str> = added.iter().filter(|a| a.k == k).map(|a| a.source.as_str()).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    for (i, source) in sources.into_iter().enumerate() {
+        let mine = added.iter().filter(|a| a.k == k && a.source == source);
+        let dots = mine.map(|a| [a.d as f64, a.samples]).collect();
+        panel = panel.with(Series::new(format!("added: {source}"), arm_color(i + 4), Mark::dots(dots, arm_shape(i), 5.0)));
     }
     let figure = Figure::new(format!("Bounds against measurements, k = {k}")).panel(panel).note(format!(
         "Medians of the batch at which {}% of {} neurons rank the support on top; delta = {}, epsilon = {} in the headline, which also pays for the second phase.",
@@ -204,7 +212,7 @@ fn lines_section(c: &Comparison, k: usize) -> Section {
             count_or_dash(v.measured),
             count_or_dash(v.upper),
             format!("{} of {}", v.above_own_bound, v.compared),
-            v.holds.map_or("not measured", |h| if h { "holds" } else { "does not hold" }).to_owned(),
+            v.holds.map_or("too few successes", |h| if h { "holds" } else { "does not hold" }).to_owned(),
         ]
     });
     let heads = ["line", "d", "lower", "measured", "upper", "trials above their own bound", "verdict"];

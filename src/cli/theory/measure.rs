@@ -13,6 +13,7 @@ use curricle_theory::measure::{
     BatchLog, Criterion, Experiment, GrowthSpec, RecoveryBatches, RecoveryLog, SearchSpec, SmallestBatch,
     Source, recovery_batches, smallest_batch,
 };
+use curricle_theory::recovery::SignSumModel;
 use curricle_theory::two_phase::{FirstLayer, Problem, SecondPhase, TeacherSpec, phase_one_teacher};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,12 +23,13 @@ use std::time::Duration;
 
 /// Run the two-phase algorithm for real and find the smallest batch that is enough
 ///
-/// The smallest batch whose first phase meets the criterion with probability at least 1 - delta: geometric bracketing, independent trials at
-/// each batch, Clopper-Pearson intervals. With --grow every trial's batch grows until the criterion holds, which gives the distribution over
+/// The first phase alone (curricle theory total measures both). The smallest batch at which it meets the criterion with probability at least 1 - delta:
+/// geometric bracketing, independent trials at each batch, Clopper-Pearson intervals; a batch is called enough when its interval says so.
+/// Phase-one teacher: a teacher after its first phase; to rank the support on top: a neuron's k largest |gradients| are the support. With --grow every trial's batch grows until the criterion holds, which gives the distribution over
 /// trials (and teachers), failures included.
 ///
 /// JSON: {"d","k","support","source","criterion","neurons","second_phase","seeds":[{"seed","smallest"|"grown"}],"device","version",
-/// "wall_seconds"}; smallest is {"batch","not_enough","tried":[{"batch","trials","successes","interval","enough"}],"spec"}, grown is
+/// "wall_seconds"}; smallest is {"batch","enough","not_enough","tried":[{"batch","trials","successes","interval","meets","enough"}],"spec"}, grown is
 /// {"batches","median","median_of_successes","failures","failure_interval","spec"}.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct MeasureArgs {
@@ -194,6 +196,7 @@ pub(super) fn run(args: &MeasureArgs) -> Result<()> {
         return Err(usage("--seeds is empty: give at least one, such as 1,2,3"));
     }
     let (problem, source, second) = resolve(args)?;
+    refuse_hopeless(args, &problem, &source)?;
     let criterion = match args.criterion {
         CriterionName::Neurons(f) => Criterion::Neurons(f),
         CriterionName::Vote => Criterion::Vote,
@@ -283,6 +286,31 @@ fn measure_seed(
     Ok(answer)
 }
 
+/// A share of phase-one teachers fails at any batch; when it is more than delta the search would only climb to its limit.
+fn refuse_hopeless(args: &MeasureArgs, problem: &Problem, source: &Source) -> Result<()> {
+    let teachers = matches!(source, Source::PhaseOne { .. });
+    if args.grow || !teachers || !matches!(args.criterion, CriterionName::Neurons(_)) {
+        return Ok(());
+    }
+    let (d, k) = (problem.dimension(), problem.k());
+    // Sizes without a model (k = 1) are measured.
+    let Ok(model) = SignSumModel::new(d, k, args.teacher_width) else { return Ok(()) };
+    let works = match args.teacher_batch {
+        None => model.normal_limit(),
+        batch => model.predict(1 << 40, 0.9, batch, 300, 1).map_err(blame)?.limit,
+    };
+    if works >= 1.0 - args.delta {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "--source phase-one: about {:.0}% of these teachers work at any batch (sign-sum model, d = {d}, k = {k}), below 1 - delta = {}: no batch is \
+         enough with this probability. Use --grow for the distribution over teachers, --source pool:4, a larger d, or --delta above {:.2}",
+        100.0 * works,
+        1.0 - args.delta,
+        1.0 - works
+    )))
+}
+
 /// Problem, supervision and the teachers' second phase.
 fn resolve(args: &MeasureArgs) -> Result<(Problem, Source, Option<SecondPhase>)> {
     let teacher =
@@ -302,6 +330,14 @@ fn resolve(args: &MeasureArgs) -> Result<(Problem, Source, Option<SecondPhase>)>
             )));
         }
         return from_files(args);
+    }
+    if let (Some(SupportList(nodes)), Some(k)) = (&args.support, args.k)
+        && nodes.iter().any(|n| n.len() != k)
+    {
+        return Err(usage(format!(
+            "--k {k}, but the support has {} coordinates: leave --k out",
+            nodes[0].len()
+        )));
     }
     let problem = match (&args.support, args.d, args.k) {
         (Some(SupportList(nodes)), Some(d), _) if nodes.len() == 1 => Problem::new(d, nodes[0].clone()),
@@ -401,7 +437,11 @@ fn text(answer: &Answer) -> String {
                     t.trials,
                     t.interval.low,
                     t.interval.high,
-                    if t.enough { ", enough" } else { "" }
+                    match (t.enough, t.meets) {
+                        (true, _) => ", enough",
+                        (false, true) => ", meets 1 - delta (more trials to call it enough)",
+                        _ => "",
+                    }
                 );
             }
         }

@@ -9,7 +9,9 @@ use crate::correlate::sources::{self, Source};
 use anyhow::Result;
 use curricle_lab::run::folder::write_json;
 use curricle_probe::Evaluation;
-use curricle_theory::bounds::{GradientStatistics, NeuronStatistics, rank_checkpoint};
+use curricle_theory::bounds::{
+    GradientStatistics, NeuronStatistics, labels_first_phase, one_step_labels, predicted_batch, rank_checkpoint,
+};
 use curricle_theory::measure::{
     Criterion, Experiment, GrowthSpec, RecoveryLog, Source as Supervision, recovery_batches,
 };
@@ -26,7 +28,7 @@ use std::time::Duration;
 /// prediction (normal law). With --measure the first phase is also run from each, and the predictions are judged: within a factor of 30 or not.
 ///
 /// JSON: {"run","d","k","support","settings","ranking":[{"rank","step","samples","accuracy","predicted","bound","relative_gap","resolved",
-/// "inside","outside","second_moment","measured"}],"unions":[{"steps","measured"}],"factor":{..},"device","version","wall_seconds"}. The
+/// "inside","outside","second_moment","measured"}],"labels":{"predicted","bound","lower","reason"},"unions":[{"steps","measured"}],"factor":{..},"device","version","wall_seconds"}. The
 /// ranking is ascending in predicted; checkpoints without a gap (no batch suffices) come last, with null. measured is null or {"median",
 /// "successes","trials","max_batch","ratio","verdict"}; ratio is measured over predicted.
 #[derive(Debug, Clone, clap::Args)]
@@ -117,6 +119,8 @@ pub(super) struct Answer {
     pub settings: Settings,
     /// The checkpoints.
     pub ranking: Vec<Ranked>,
+    /// What the same first phase needs from labels, for comparison.
+    pub labels: Labels,
     /// Several checkpoints pooled.
     pub unions: Vec<Union>,
     /// How far predictions were off; none without measurements.
@@ -169,6 +173,30 @@ pub(super) struct Ranked {
     second_moment: f64,
     /// Measured samples, where asked for.
     pub measured: Option<Measured>,
+}
+
+/// The labels' row: no checkpoint, the same student.
+#[derive(Debug, Serialize)]
+pub(super) struct Labels {
+    /// Predicted samples (normal model).
+    pub predicted: Option<f64>,
+    /// Samples that the bound asks for.
+    pub bound: Option<f64>,
+    /// Lower line of the one-step learner.
+    pub lower: Option<f64>,
+    /// Why there is none.
+    pub reason: Option<String>,
+}
+
+fn labels_row(args: &RankArgs, problem: &Problem) -> Labels {
+    let (d, k) = (problem.dimension(), problem.k());
+    let predicted = GradientStatistics::labels(d, k, 0.5).and_then(|s| predicted_batch(&s, args.fraction));
+    Labels {
+        reason: predicted.as_ref().err().map(ToString::to_string),
+        predicted: predicted.ok().map(|b| b.samples),
+        bound: labels_first_phase(d, k, 0.5, args.width, args.delta).ok().map(|b| b.samples),
+        lower: one_step_labels(d, k, args.fraction, args.delta).ok().map(|b| b.samples),
+    }
 }
 
 /// Growing batches from one source.
@@ -279,8 +307,8 @@ pub(super) fn run(args: &RankArgs) -> Result<()> {
         let Loaded { net, .. } = checkpoints::load(&source.path)?;
         let net = match args.margin {
             Margin::Raw => net,
-            Margin::Centred => checkpoints::centred(&net, args.seed)?,
-            Margin::Odd => checkpoints::odd(&net)?,
+            Margin::Centred => net.centred(args.seed).map_err(blame)?,
+            Margin::Odd => net.odd_part(),
         };
         let mut ranked = predict(args, &problem, &net, *step, evaluations)?;
         if args.measure {
@@ -322,6 +350,7 @@ pub(super) fn run(args: &RankArgs) -> Result<()> {
             seed: args.seed,
         },
         ranking,
+        labels: labels_row(args, &problem),
         unions,
         factor,
         device: super::device(),

@@ -40,6 +40,17 @@ pub(super) fn text(answer: &Answer) -> String {
             measured.and_then(|m| m.verdict).map_or("", words)
         );
     }
+    let labels = &answer.labels;
+    out += &format!(
+        "{:>4} {:>8} {:>9} {:>10} {:>10}  at least {}{}\n",
+        "",
+        "labels",
+        "",
+        count_or_dash(labels.predicted),
+        count_or_dash(labels.bound),
+        count_or_dash(labels.lower),
+        labels.reason.as_ref().map_or_else(String::new, |r| format!("  ({r})"))
+    );
     if answer.ranking.iter().any(|r| !r.resolved) {
         out += "?: the gap is below four standard errors; raise --samples\n";
     }

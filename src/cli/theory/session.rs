@@ -2,7 +2,7 @@
 
 use super::usage;
 use anyhow::{Context, Result, bail};
-use curricle_files::atomic;
+use curricle_lab::theory::state::{self, OnExisting, StateError};
 use curricle_theory::TheoryError;
 use curricle_theory::measure::{Callback, Progress};
 use serde::Serialize;
@@ -104,21 +104,15 @@ impl Session {
             }
             return Ok(L::default());
         };
-        let text = match std::fs::read_to_string(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(L::default()),
-            Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
-            Ok(text) => text,
+        let existing = match (resume, fresh) {
+            (true, _) => OnExisting::Resume,
+            (false, true) => OnExisting::Forget,
+            (false, false) => OnExisting::Refuse,
         };
-        match (resume, fresh) {
-            (true, _) => serde_json::from_str(&text).map_err(|e| {
-                usage(format!("{}: not a state of this command ({e}); pass --fresh", path.display()))
-            }),
-            (false, true) => Ok(L::default()),
-            (false, false) => Err(usage(format!(
-                "{} already holds finished trials; pass --resume to go on with them, --fresh to begin anew, or another --out",
-                path.display()
-            ))),
-        }
+        state::open(path, existing).map_err(|e| match e {
+            StateError::Io { .. } => anyhow::Error::new(e),
+            refused => usage(refused.to_string()),
+        })
     }
 
     /// Writes the state file.
@@ -128,9 +122,7 @@ impl Session {
     pub fn save(&self, log: &impl Serialize) -> Result<()> {
         self.saved.set(Instant::now());
         let Some(path) = &self.state else { return Ok(()) };
-        make_parent(path)?;
-        let text = serde_json::to_string(log)?;
-        atomic::write_text(path, &text).with_context(|| format!("cannot write {}", path.display()))
+        Ok(state::save(path, log)?)
     }
 
     /// Runs a resumable measurement to its end, saving on the way; `part` finds its log inside what is saved.

@@ -2,12 +2,12 @@
 
 use super::{Common, blame, usage};
 use anyhow::Result;
-use curricle_theory::threshold::{ThresholdTable, threshold_levels};
+use curricle_theory::threshold::{ThresholdTable, exact_levels, threshold_levels};
 use std::str::FromStr;
 
 /// Fourier coefficients of 1[x_1 + .. + x_d + bias >= 0] and of majority, exact up to one rounding
 ///
-/// JSON: {"d","bias","levels":[{"level","coefficient","majority"}]}. coefficient is that of the indicator at any set of `level` coordinates;
+/// JSON: {"d","bias","levels":[{"level","coefficient","majority","exact"?}]}; exact (with --exact) is a fraction in lowest terms such as "-3/2^9". coefficient is that of the indicator at any set of `level` coordinates;
 /// majority is zeta_s, that of the majority function, where it is defined (d odd, |bias| < 1), else null. A coefficient too small for a
 /// 64-bit float is null, with "scaled": {"sign","ln_abs"} beside it.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,6 +21,9 @@ pub(super) struct ThresholdArgs {
     /// Levels: a range with both ends such as 0..7, or a list such as 1,3,5 [default: 0..7]
     #[arg(long, value_name = "RANGE")]
     levels: Option<Levels>,
+    /// Also print every coefficient as an exact fraction
+    #[arg(long)]
+    exact: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -70,7 +73,8 @@ pub(super) fn run(args: &ThresholdArgs) -> Result<()> {
             d = args.d
         )));
     }
-    let mut table = threshold_levels(args.d, args.bias, first..=last).map_err(blame)?;
+    let of = if args.exact { exact_levels } else { threshold_levels };
+    let mut table = of(args.d, args.bias, first..=last).map_err(blame)?;
     table.levels.retain(|l| wanted.binary_search(&l.level).is_ok());
     args.common.answer(&table, &text(&table))
 }
@@ -87,7 +91,8 @@ fn text(table: &ThresholdTable) -> String {
             (None, None) => "-".to_owned(),
         };
         let majority = level.majority.map_or_else(|| "-".to_owned(), |m| format!("{m:.15e}"));
-        out += &format!("{:>6}  {coefficient:>24}  {majority:>24}\n", level.level);
+        let exact = level.exact.as_deref().map_or_else(String::new, |e| format!("  {e}"));
+        out += &format!("{:>6}  {coefficient:>24}  {majority:>24}{exact}\n", level.level);
     }
     out
 }

@@ -81,7 +81,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    fn new(
+    pub(crate) fn new(
         name: &str,
         kind: Kind,
         statement: &str,

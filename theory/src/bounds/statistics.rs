@@ -41,7 +41,7 @@ pub struct GradientStatistics {
 }
 
 impl NeuronStatistics {
-    fn new(means: Vec<f64>, second_moment: f64, support: &[usize]) -> Self {
+    pub(crate) fn new(means: Vec<f64>, second_moment: f64, support: &[usize]) -> Self {
         let mut inside = f64::INFINITY;
         let mut outside = 0.0f64;
         for (j, mean) in means.iter().enumerate() {

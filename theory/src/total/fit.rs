@@ -183,6 +183,7 @@ mod tests {
             teacher_first: None,
             teacher_loss: None,
             lowest_loss: None,
+            rank_one: None,
             radius: 1.0,
             feature_norm: 1.0,
             outcomes: [0.9, 0.95, 1.0, 1.05, 1.1].map(|f| outcome(f * first)).to_vec(),

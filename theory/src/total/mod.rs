@@ -13,11 +13,13 @@
 //!
 //! Hinge loss throughout is `E max(0, 1 - y f)` with the true label y.
 
+mod design;
 mod fit;
 mod spec;
 mod sweep;
 mod trial;
 
+pub use design::Design;
 pub use fit::{Exponent, Exponents, exponents};
 pub use spec::{Arm, Point, Repair, Settings, TUNED_STEP};
 pub use sweep::{Confirmation, PointResult, TotalLog, Totals, confirm, measure_points};

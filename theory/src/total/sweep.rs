@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::trial::Bench;
-use super::{Outcome, Point, Settings};
+use super::{Arm, Outcome, Point, Settings};
+use crate::bounds::{GradientStatistics, predicted_batch};
 use crate::error::{Result, TheoryError, out_of_range};
 use crate::fit::{Interval, clopper_pearson, median};
 use crate::measure::{Callback, Progress};
@@ -56,6 +57,9 @@ pub struct PointResult {
     pub teacher_loss: Option<f64>,
     /// Median of the lowest hinge loss that students saw.
     pub lowest_loss: Option<f64>,
+    /// Median over trials of the smallest loss that any width could reach on a literal first layer's direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank_one: Option<f64>,
     /// Radius A of the second phase.
     pub radius: f64,
     /// Norm R that its step was scaled by.
@@ -100,7 +104,9 @@ pub fn measure_points(
     }
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for point in points {
-        let bench = match Bench::new(point, settings, cancel.cloned()) {
+        let bench = match affordable(point, settings)
+            .and_then(|()| Bench::new(point, settings, cancel.cloned()))
+        {
             Ok(bench) => bench,
             Err(e @ TheoryError::Linalg(_)) => return Err(e),
             Err(e) => {
@@ -112,6 +118,24 @@ pub fn measure_points(
         found.push(summarise(&bench, outcomes)?);
     }
     Ok((found, missing))
+}
+
+/// Labels that the normal model predicts to need more than the largest batch are not tried: every trial would run into it.
+fn affordable(point: &Point, settings: &Settings) -> Result<()> {
+    if point.arm != Arm::Labels {
+        return Ok(());
+    }
+    let statistics = GradientStatistics::labels(point.d, point.k, 0.5)?;
+    let predicted = predicted_batch(&statistics, settings.fraction)?.samples;
+    if predicted <= settings.max_label_batch as f64 {
+        return Ok(());
+    }
+    out_of_range(
+        "the first phase from labels",
+        format!("{predicted:.2e} samples (normal prediction)"),
+        format!("up to {}", settings.max_label_batch),
+        "raise the largest batch from labels, or lower d or k",
+    )
 }
 
 fn trials(bench: &Bench<'_>, done: &mut Vec<Outcome>, progress: Callback<'_>) -> Result<Vec<Outcome>> {
@@ -161,6 +185,7 @@ fn summarise(bench: &Bench<'_>, outcomes: Vec<Outcome>) -> Result<PointResult> {
         teacher_first: settings.teacher_batch,
         teacher_loss: known(&|o| o.teacher_loss),
         lowest_loss: known(&|o| o.lowest),
+        rank_one: known(&|o| o.rank_one),
         radius: bench.radius,
         feature_norm: bench.feature_norm,
         outcomes,
@@ -209,7 +234,6 @@ pub fn confirm(
 mod tests {
     use super::*;
     use crate::measure::quiet;
-    use crate::total::Arm;
     use std::ops::ControlFlow;
 
     fn settings() -> Settings {

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{Arm, Point, Settings};
 use crate::error::Result;
 use crate::net::ReluNet;
+use crate::obstruction::best_hinge;
 use crate::two_phase::{
-    FirstPhase, Labeller, Problem, SecondPhase, SecondTrainer, Supervision, Trained, phase_one_teacher,
+    FirstLayer, FirstPhase, Labeller, Problem, SecondPhase, SecondTrainer, Supervision, Trained, phase_one_teacher,
 };
 
 /// What one trial needed.
@@ -22,6 +23,9 @@ pub struct Outcome {
     pub second: Option<u64>,
     /// Lowest hinge loss seen in the student's second phase.
     pub lowest: Option<f64>,
+    /// Smallest hinge loss that any width could reach on the direction of a literal progressive first layer (`obstruction`), up to k = 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank_one: Option<f64>,
     /// Samples of the teacher's second phase; `None`: it did not reach epsilon, or the arm has no teacher.
     pub teacher_second: Option<u64>,
     /// Measured hinge loss of checkpoint two.
@@ -184,6 +188,12 @@ impl<'a> Bench<'a> {
             return Ok(out);
         };
         out.first = Some(batch);
+        let k = self.problem.k();
+        if self.settings.layer == FirstLayer::Gradient && self.point.arm == Arm::Progressive && k <= 8 {
+            let direction: Vec<f64> =
+                self.problem.support().iter().map(|&j| layer.hidden()[[0, j]]).collect();
+            out.rank_one = Some(best_hinge(&direction)?);
+        }
         let labels = teacher.as_ref().map_or(Labeller::Truth, |t| Labeller::Sign(&t.last.net));
         let (found, lowest) = self.until_epsilon(&layer, labels, self.point.epsilon, (seed, trial))?;
         out.second = found.map(|f| f.0);

@@ -1,15 +1,14 @@
 //! Ordinary SGD beside the theorem's algorithm: samples to 99% against d.
 
-use super::usage;
-use crate::progress::Progress;
-use anyhow::Result;
+use crate::device::Device;
+use crate::run::experiment::run as run_experiment;
+use crate::run::failure::RunError;
+use crate::run::gather::{RunRecord, Status};
+use crate::run::options::{Existing, Observer, Options};
+use crate::run::plan::{Plan, TEACHER};
+use crate::run::spec::SpecFile;
 use curricle_core::math::order::median;
-use curricle_lab::run::experiment::run as run_experiment;
-use curricle_lab::run::failure::RunError;
-use curricle_lab::run::gather::{RunRecord, Status};
-use curricle_lab::run::options::{Existing, Options};
-use curricle_lab::run::plan::{Plan, TEACHER};
-use curricle_lab::run::spec::SpecFile;
+use curricle_theory::TheoryError;
 use curricle_theory::fit::{Interval, PowerLaw, bootstrap_slope, power_law};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -57,11 +56,11 @@ distill = { schedule = { kind = "n-t", checkpoints = [{ accuracy = 0.85 }, "fina
 "#;
 
 /// Accuracy to reach.
-pub(super) const LEVEL: f64 = 0.99;
+pub const LEVEL: f64 = 0.99;
 
 /// The grid.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct SgdGrid {
+pub struct SgdGrid {
     /// Coordinates of the parities.
     pub ks: Vec<usize>,
     /// Input dimensions.
@@ -76,7 +75,7 @@ pub(super) struct SgdGrid {
 
 /// Samples to 99% of one arm against d.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct SgdLine {
+pub struct SgdLine {
     /// Coordinates of the parity.
     pub k: usize,
     /// Name of the arm.
@@ -97,7 +96,7 @@ pub(super) struct SgdLine {
 
 /// One d.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct SgdPoint {
+pub struct SgdPoint {
     /// Input dimension.
     pub d: usize,
     /// Per seed; null where the level was not reached.
@@ -112,8 +111,37 @@ pub(super) struct SgdPoint {
     pub diverged: usize,
 }
 
+/// Why the grid could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SgdError {
+    /// The sizes make no experiment; the text names the key and what is allowed.
+    #[error("{0}")]
+    Sizes(String),
+    /// A run failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A fit failed.
+    #[error(transparent)]
+    Fit(#[from] TheoryError),
+}
+
+/// Where and how the grid is run.
+pub struct Job<'a> {
+    /// Run folders lie below.
+    pub out: &'a Path,
+    /// Existing results.
+    pub existing: Existing,
+    /// Threads in all.
+    pub threads: usize,
+    /// Set to end the grid; it can be resumed.
+    pub cancel: &'a AtomicBool,
+}
+
 /// Where one (d, k) is run.
-pub(super) fn plan(grid: &SgdGrid, d: usize, k: usize) -> Result<Plan> {
+///
+/// # Errors
+/// [`SgdError::Sizes`].
+pub fn plan(grid: &SgdGrid, d: usize, k: usize) -> Result<Plan, SgdError> {
     let seeds: Vec<String> = grid.seeds.iter().map(u64::to_string).collect();
     let overrides = [
         format!("experiment=sgd-k{k}-d{d}"),
@@ -124,42 +152,41 @@ pub(super) fn plan(grid: &SgdGrid, d: usize, k: usize) -> Result<Plan> {
         format!("teacher.steps={}", grid.teacher_steps),
     ];
     let path = Path::new("the built-in SGD experiment");
-    let spec = SpecFile::parse(path, SPEC, &overrides).map_err(|e| usage(e.to_string()))?;
-    Plan::resolve(spec, path).map_err(|e| usage(e.to_string()))
+    let spec = SpecFile::parse(path, SPEC, &overrides).map_err(|e| SgdError::Sizes(e.to_string()))?;
+    Plan::resolve(spec, path).map_err(|e| SgdError::Sizes(e.to_string()))
 }
 
-/// Runs the grid below `out`; ends early, without lines, if `cancel` is set.
-pub(super) fn run(
+/// Runs the grid; ends early, without lines, if the job is cancelled. `watch` gives the observer of one (d, k) with this many runs, `done` takes it back.
+///
+/// # Errors
+/// Sizes that make no experiment; runs that fail; existing results that were not asked for.
+pub fn run<W: Observer>(
     grid: &SgdGrid,
-    out: &Path,
-    existing: Existing,
-    cancel: &AtomicBool,
-) -> Result<Option<Vec<SgdLine>>> {
+    job: &Job<'_>,
+    watch: impl Fn(usize, usize, usize) -> W,
+    done: impl Fn(W),
+) -> Result<Option<Vec<SgdLine>>, SgdError> {
     let plans: Vec<(usize, usize, Plan)> = grid
         .ks
         .iter()
         .flat_map(|&k| grid.ds.iter().map(move |&d| (d, k)))
         .map(|(d, k)| Ok((d, k, plan(grid, d, k)?)))
-        .collect::<Result<_>>()?;
+        .collect::<Result<_, SgdError>>()?;
     let mut lines: Vec<SgdLine> = Vec::new();
     for (d, k, plan) in &plans {
-        eprintln!("ordinary SGD, d = {d}, k = {k}");
-        let progress = Progress::new((plan.students.len() + 1) * plan.seeds.len());
+        let observer = watch(*d, *k, (plan.students.len() + 1) * plan.seeds.len());
         let options = Options {
-            device: curricle_lab::device::Device::Cpu,
-            out: PathBuf::from(out),
-            existing,
-            threads: rayon::current_num_threads(),
-            cancel,
-            observer: &progress,
+            device: Device::Cpu,
+            out: PathBuf::from(job.out),
+            existing: job.existing,
+            threads: job.threads,
+            cancel: job.cancel,
+            observer: &observer,
             save_every: Duration::from_secs(30),
         };
         let outcome = run_experiment(plan, &options);
-        progress.finish();
-        let results = outcome.map_err(|error| match error {
-            RunError::Exists { .. } | RunError::OtherSpec { .. } => usage(error.to_string()),
-            other => anyhow::Error::new(other),
-        })?;
+        done(observer);
+        let results = outcome?;
         if results.interrupted {
             return Ok(None);
         }
@@ -200,11 +227,11 @@ pub(super) fn run(
     Ok(Some(lines))
 }
 
-fn fit(line: &mut SgdLine) -> Result<()> {
+fn fit(line: &mut SgdLine) -> Result<(), TheoryError> {
     const CONFIDENCE: f64 = 0.95;
     let law = |points: Vec<(f64, f64)>| match points.len() {
         0 | 1 => Ok(None),
-        _ => power_law(&points, CONFIDENCE).map(Some).map_err(super::blame),
+        _ => power_law(&points, CONFIDENCE).map(Some),
     };
     let points = &line.points;
     line.censored = points.iter().flat_map(|p| &p.samples).filter(|s| s.is_none()).count();
@@ -220,7 +247,7 @@ fn fit(line: &mut SgdLine) -> Result<()> {
         .map(|p| (p.d as f64, p.samples.iter().flatten().map(|s| *s as f64).collect()))
         .collect();
     if line.censored == 0 && groups.len() > 1 && groups.iter().all(|g| g.1.len() > 1) {
-        line.bootstrap = Some(bootstrap_slope(&groups, 1000, CONFIDENCE, 1).map_err(super::blame)?);
+        line.bootstrap = Some(bootstrap_slope(&groups, 1000, CONFIDENCE, 1)?);
     }
     Ok(())
 }
