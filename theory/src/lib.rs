@@ -18,7 +18,6 @@ pub mod net;
 pub mod obstruction;
 mod product;
 pub mod recovery;
-
 pub mod threshold;
 pub mod total;
 pub mod two_phase;

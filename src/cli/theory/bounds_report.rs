@@ -107,19 +107,11 @@ pub(super) fn write_csv(answers: &[Answer], path: &Path) -> Result<()> {
         csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
     csv.write_record(["d", "k", "width", "teacher_width", "delta", "epsilon", "name", "kind", "samples", "reason"])?;
     for a in answers {
+        let sizes = [a.d, a.k, a.width, a.teacher_width].map(|v| v.to_string());
+        let levels = [a.delta, a.epsilon].map(|v| v.to_string());
         let mut row = |name: &str, kind: &str, samples: String, reason: &str| {
-            csv.write_record([
-                &a.d.to_string(),
-                &a.k.to_string(),
-                &a.width.to_string(),
-                &a.teacher_width.to_string(),
-                &a.delta.to_string(),
-                &a.epsilon.to_string(),
-                name,
-                kind,
-                &samples,
-                reason,
-            ])
+            let line = [name, kind, &samples, reason];
+            csv.write_record(sizes.iter().chain(&levels).map(String::as_str).chain(line))
         };
         for Printed { bound, .. } in &a.bounds {
             row(&bound.name, bound.kind.word(), format!("{:e}", bound.samples), "")?;
