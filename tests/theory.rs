@@ -60,7 +60,10 @@ fn threshold_prints_the_documented_object() {
     let levels: Vec<&Value> = even["levels"].as_array().unwrap().iter().collect();
     assert_eq!((levels.len(), &levels[1]["level"], &levels[0]["majority"]), (2, &3.into(), &Value::Null));
     let exact = json(&["threshold", "--d", "5", "--levels", "1,3", "--exact", "--json"]);
-    assert_eq!((&exact["levels"][0]["exact"], &exact["levels"][1]["exact"]), (&"3/2^4".into(), &"-1/2^4".into()));
+    assert_eq!(
+        (&exact["levels"][0]["exact"], &exact["levels"][1]["exact"]),
+        (&"3/2^4".into(), &"-1/2^4".into())
+    );
     let people = theory(&["threshold", "--d", "5"]);
     assert!(String::from_utf8_lossy(&people.stdout).contains("majority"));
 }
@@ -132,7 +135,10 @@ fn bad_input_is_refused_with_the_limit_and_the_alternative() {
         (&["bounds", "--d", "41", "--support", "1,1"], &["coordinate 1", "repeated"]),
         (&["bounds", "--d", "41", "--support", "99,100,101,102"], &["coordinate 99", "41"]),
         (&["bounds", "--ds", "15..9", "--k", "4"], &["counts down"]),
-        (&["measure", "--d", "41", "--k", "4", "--support", "0,1", "--source", "labels"], &["--k 4", "2 coordinates"]),
+        (
+            &["measure", "--d", "41", "--k", "4", "--support", "0,1", "--source", "labels"],
+            &["--k 4", "2 coordinates"],
+        ),
         (&["measure", "--d", "21", "--k", "4", "--source", "phase-one"], &["% of these teachers", "--grow"]),
         (
             &["measure", "--d", "11", "--k", "2", "--source", "labels", "--trials", "5", "--delta", "0.01"],
@@ -281,8 +287,8 @@ fn bounds_sweep_lists_and_no_missing_line_ends_them() {
     let folder = tempfile::tempdir().unwrap();
     let (csv, plot) = (text(&folder.path().join("b.csv")), text(&folder.path().join("b")));
     let answer = json(&[
-        "bounds", "--ds", "11..15:2", "--ks", "3,4", "--widths", "64,5000", "--draws", "1", "--csv", &csv, "--plot", &plot,
-        "--latex", "--json",
+        "bounds", "--ds", "11..15:2", "--ks", "3,4", "--widths", "64,5000", "--draws", "1", "--csv", &csv,
+        "--plot", &plot, "--latex", "--json",
     ]);
     let tables = answer["tables"].as_array().unwrap();
     assert_eq!(tables.len(), 12);
@@ -307,15 +313,34 @@ fn totals_are_measured_end_to_end_and_resume() {
     let folder = tempfile::tempdir().unwrap();
     let out = text(&folder.path().join("total"));
     let arguments = [
-        "total", "--quick", "--ds", "15,11,21", "--ks", "2", "--epsilons", "0.3", "--width-factors", "16", "--trials", "3",
-        "--max-teacher-batch", "4096", "--confirm", "3", "--out", &out, "--json",
+        "total",
+        "--quick",
+        "--ds",
+        "15,11,21",
+        "--ks",
+        "2",
+        "--epsilons",
+        "0.3",
+        "--width-factors",
+        "16",
+        "--trials",
+        "3",
+        "--max-teacher-batch",
+        "4096",
+        "--confirm",
+        "3",
+        "--out",
+        &out,
+        "--json",
     ];
     let answer = json(&arguments);
     let points = answer["points"].as_array().unwrap();
     assert_eq!(points.len(), 9);
     let labels = points.iter().find(|p| p["point"]["arm"] == "labels").unwrap();
     assert!(labels["student"]["median"].as_f64().unwrap() > 100.0, "{labels}");
-    assert!(answer["exponents"].as_array().unwrap().iter().any(|e| e["variable"] == "d" && e["arm"] == "labels"));
+    assert!(
+        answer["exponents"].as_array().unwrap().iter().any(|e| e["variable"] == "d" && e["arm"] == "labels")
+    );
     for file in ["total.json", "total.csv", "total-d.svg"] {
         assert!(folder.path().join("total").join(file).is_file(), "{file}");
     }

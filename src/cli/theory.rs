@@ -18,7 +18,8 @@ use super::Usage;
 use anyhow::Result;
 use curricle_theory::TheoryError;
 
-/// Sample complexity of learning a sparse parity: exact coefficients, bounds with explicit constants, and measurements.
+/// Sample complexity of learning a sparse parity: exact coefficients, bounds with explicit constants, and
+/// measurements.
 ///
 /// Statements and proofs are in theory/README.md.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,6 +1,7 @@
 //! Measures the slopes and the heavy tail of the first phase, and what repairs it. Run with
-//! `cargo run --release -p curricle-theory --example heavy_tail`; a few minutes on two cores
-//! (`-- repairs` leaves the comparison out). Columns of the second table: teachers recovered of 61 (predicted; median batch of those).
+//! `cargo run --release -p curricle-theory --example heavy_tail`; a few minutes on two cores (`-- repairs`
+//! leaves the comparison out). Columns of the second table: teachers recovered of 61 (predicted; median batch
+//! of those).
 
 use std::time::Instant;
 
@@ -102,13 +103,20 @@ fn repairs(start: Instant) -> Result<()> {
         let mut cells = Vec::new();
         for d in DIMENSIONS {
             let teacher = build(d);
-            // The model knows neither pools nor pruning nor biased signs: the number in brackets is for the plain teacher.
+            // The model knows neither pools nor pruning nor biased signs: the number in brackets is for the
+            // plain teacher.
             let predicted =
                 SignSumModel::new(d, 4, teacher.width)?.predict(100_000, 0.9, teacher.batch, 500, 1)?.success
                     * 61.0;
             let source = Source::Pool { teacher, count, prune };
-            let experiment =
-                Experiment { problem: Problem::first(d, 4)?, source, neurons: 32, criterion, seed: 1, cancel: None };
+            let experiment = Experiment {
+                problem: Problem::first(d, 4)?,
+                source,
+                neurons: 32,
+                criterion,
+                seed: 1,
+                cancel: None,
+            };
             let r = recovery_batches(
                 &experiment,
                 GrowthSpec { factor: 1.3, ..GrowthSpec::default() },

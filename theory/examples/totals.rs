@@ -1,14 +1,14 @@
-//! Theorem 3.2 end to end without the command line: `cargo run --release -p curricle-theory --example totals -- SWEEP` with SWEEP one of
-//! d, k, epsilon, width, norm (the step scaled by the worst-case norm), literal (first layer of rank one), raw (no repair), step (what the tuned step was chosen from).
-//! `curricle theory total` measures the same points with the same seeds.
+//! Theorem 3.2 end to end without the command line:
+//! `cargo run --release -p curricle-theory --example totals -- SWEEP` with SWEEP one of d, k, epsilon, width,
+//! norm (the step scaled by the worst-case norm), literal (first layer of rank one), raw (no repair), step
+//! (what the tuned step was chosen from). `curricle theory total` measures the same points with the same
+//! seeds.
 
 use std::time::Instant;
 
 use curricle_theory::Result;
 use curricle_theory::measure::quiet;
-use curricle_theory::total::{
-    Arm, Design, Repair, Settings, TotalLog, confirm, exponents, measure_points,
-};
+use curricle_theory::total::{Arm, Design, Repair, Settings, TotalLog, confirm, exponents, measure_points};
 use curricle_theory::two_phase::FirstLayer;
 
 fn main() -> Result<()> {
@@ -82,7 +82,10 @@ fn main() -> Result<()> {
                     began.elapsed()
                 );
                 if let Some(c) = confirm(r, &settings, 20, settings.seed + 1000, None)? {
-                    println!("    fresh seed {}: {} of {} with {} + {}", c.seed, c.reached, c.trials, c.first, c.second);
+                    println!(
+                        "    fresh seed {}: {} of {} with {} + {}",
+                        c.seed, c.reached, c.trials, c.first, c.second
+                    );
                 }
             }
             missing.iter().for_each(|(p, why)| println!("{}: {why}", p.name()));

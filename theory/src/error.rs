@@ -4,7 +4,8 @@ use thiserror::Error;
 
 /// What was wrong, which limit it broke and what to do instead.
 ///
-/// No public function of this crate panics on its arguments or lets a NaN or an infinity out: it returns one of these.
+/// No public function of this crate panics on its arguments or lets a NaN or an infinity out: it returns one
+/// of these.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum TheoryError {

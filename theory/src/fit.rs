@@ -113,9 +113,11 @@ pub fn fitted_constant(points: &[(f64, f64)], confidence: f64) -> Result<FittedC
     Ok(FittedConstant { constant: crate::error::finite("the fitted constant", mean.exp())?, interval })
 }
 
-/// Percentile bootstrap of the slope: per `x`, resample the seeds' values with replacement, take the median, fit; `resamples` times.
+/// Percentile bootstrap of the slope: per `x`, resample the seeds' values with replacement, take the median,
+/// fit; `resamples` times.
 ///
-/// Use it when each `x` has several seeds: it sees the spread between seeds, which the t-interval over few points does not.
+/// Use it when each `x` has several seeds: it sees the spread between seeds, which the t-interval over few
+/// points does not.
 pub fn bootstrap_slope(
     groups: &[(f64, Vec<f64>)],
     resamples: usize,
@@ -148,7 +150,8 @@ pub fn bootstrap_slope(
     Ok(Interval { low: at((1.0 - confidence) / 2.0), high: at((1.0 + confidence) / 2.0) })
 }
 
-/// Clopper-Pearson interval for a binomial proportion: ends solve `P(Bin(n, low) >= s) = (1-c)/2 = P(Bin(n, high) <= s)`.
+/// Clopper-Pearson interval for a binomial proportion: ends solve
+/// `P(Bin(n, low) >= s) = (1-c)/2 = P(Bin(n, high) <= s)`.
 ///
 /// [`curricle_core::math::clopper_pearson`], with errors that say what to do.
 ///

@@ -1,9 +1,10 @@
-//! Population gradients of the first layer at the symmetric initialisation (`f = 0`), where both losses have a clean form.
+//! Population gradients of the first layer at the symmetric initialisation (`f = 0`), where both losses have
+//! a clean form.
 //!
-//! Hinge `max(0, 1 - y f)` at `f = 0` has `-dL/df = y`; the correlation loss `-f f_T` has `-dL/df = f_T`. With sign weights
-//! `w in {-1,+1}^d` and `T xor j` the symmetric difference,
-//! `-dL/dw_j = a sum_T hat f_T(T) hat g_b(|T xor j|) chi_{T xor j}(w)`, and for labels the sum has the one term `T = S`.
-//! Proof: README, section 2 (content of Lemma B.2 of the paper).
+//! Hinge `max(0, 1 - y f)` at `f = 0` has `-dL/df = y`; the correlation loss `-f f_T` has `-dL/df = f_T`.
+//! With sign weights `w in {-1,+1}^d` and `T xor j` the symmetric difference,
+//! `-dL/dw_j = a sum_T hat f_T(T) hat g_b(|T xor j|) chi_{T xor j}(w)`, and for labels the sum has the one
+//! term `T = S`. Proof: README, section 2 (content of Lemma B.2 of the paper).
 
 use std::collections::BTreeMap;
 
@@ -45,9 +46,10 @@ pub struct FourierGap {
 
 /// The Fourier gap `|hat g_b(k-1)| - |hat g_b(k+1)|` of Lemma B.2.
 ///
-/// Domain: `1 <= k <= d`, `|b| < 1`. For `k = 1` the inside level is 0, `hat g(0) = P(active)`.
-/// For `|b| < 1` the sizes at levels `s >= 1` do not depend on b; `P(active)` at even d depends on its sign (a tie belongs to `b >= 0`).
-/// Errors: also [`TheoryError::NoFirstOrderSignal`] when both levels vanish (k >= 3 odd, d odd), [`TheoryError::Underflow`].
+/// Domain: `1 <= k <= d`, `|b| < 1`. For `k = 1` the inside level is 0, `hat g(0) = P(active)`. For `|b| < 1`
+/// the sizes at levels `s >= 1` do not depend on b; `P(active)` at even d depends on its sign (a tie belongs
+/// to `b >= 0`). Errors: also [`TheoryError::NoFirstOrderSignal`] when both levels vanish (k >= 3 odd, d
+/// odd), [`TheoryError::Underflow`].
 ///
 /// ```
 /// let gap = curricle_theory::gradient::fourier_gap(101, 4, 0.0)?;
@@ -79,9 +81,11 @@ pub fn fourier_gap(d: usize, k: usize, bias: f64) -> Result<FourierGap> {
     Ok(FourierGap { inside, outside, gap: inside - outside, activity: size(0)? })
 }
 
-/// Population gradient of the hinge loss on labels `chi_S` at `f = 0`: entry `j` is `a hat g_b(|S xor j|) chi_{S xor j}(w)`.
+/// Population gradient of the hinge loss on labels `chi_S` at `f = 0`: entry `j` is
+/// `a hat g_b(|S xor j|) chi_{S xor j}(w)`.
 ///
-/// `signs` are the neuron's weights (each -1 or +1), `output` its second-layer weight. Any bias. O(d) after three coefficients.
+/// `signs` are the neuron's weights (each -1 or +1), `output` its second-layer weight. Any bias. O(d) after
+/// three coefficients.
 ///
 /// ```
 /// use curricle_theory::gradient::label_gradient;
@@ -94,8 +98,8 @@ pub fn label_gradient(signs: &[i8], bias: f64, output: f64, support: &[usize]) -
     teacher_gradient(signs, bias, output, &[Monomial { set: support.to_vec(), coefficient: 1.0 }])
 }
 
-/// Population gradient of the correlation loss `-f f_T` at `f = 0` for a teacher given by its Fourier expansion
-/// (also of the hinge loss, with the labels' expansion). Any bias, any sets.
+/// Population gradient of the correlation loss `-f f_T` at `f = 0` for a teacher given by its Fourier
+/// expansion (also of the hinge loss, with the labels' expansion). Any bias, any sets.
 pub fn teacher_gradient(signs: &[i8], bias: f64, output: f64, teacher: &[Monomial]) -> Result<Gradient> {
     let d = signs.len();
     if let Some(position) = signs.iter().position(|s| s.abs() != 1) {
@@ -148,7 +152,8 @@ pub fn teacher_gradient(signs: &[i8], bias: f64, output: f64, teacher: &[Monomia
     Ok(gradient)
 }
 
-/// The same gradient by summing over all `2^d` inputs, for *real* weights and any target; the oracle for the formulas above.
+/// The same gradient by summing over all `2^d` inputs, for *real* weights and any target; the oracle for the
+/// formulas above.
 ///
 /// Domain: `d <= 24`. `target` sees `x` as `+-1.0`.
 pub fn enumerated_gradient(

@@ -1,8 +1,9 @@
-//! The sample-complexity side of curricle: bounds with explicit constants for learning sparse parities by progressive distillation,
-//! the two-phase algorithm run for real, and the one held against the other.
+//! The sample-complexity side of curricle: bounds with explicit constants for learning sparse parities by
+//! progressive distillation, the two-phase algorithm run for real, and the one held against the other.
 //!
-//! Analysis only: no GPU, no files. Statements and proofs are in the README below; every public function names its formula, its domain
-//! and its errors, and returns [`TheoryError`] rather than a NaN, an infinity or a panic.
+//! Analysis only: no GPU, no files. Statements and proofs are in the README below; every public function
+//! names its formula, its domain and its errors, and returns [`TheoryError`] rather than a NaN, an infinity
+//! or a panic.
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 

@@ -21,7 +21,8 @@ pub struct ReluNet {
 }
 
 impl ReluNet {
-    /// `w` is `[m, d]`, `b` and `a` have length `m`. Errors: sizes that disagree, an empty layer, anything not finite or above 1e15.
+    /// `w` is `[m, d]`, `b` and `a` have length `m`. Errors: sizes that disagree, an empty layer, anything
+    /// not finite or above 1e15.
     ///
     /// ```
     /// use curricle_theory::net::ReluNet;
@@ -98,9 +99,11 @@ impl ReluNet {
         norms.zip(&self.b).zip(&self.a).map(|((w, b), a)| a.abs() * (w + b.abs())).sum::<f64>() + self.c.abs()
     }
 
-    /// Copy with every hidden weight whose size is at most `relative` times the largest of its neuron set to zero.
+    /// Copy with every hidden weight whose size is at most `relative` times the largest of its neuron set to
+    /// zero.
     ///
-    /// One repair of the heavy tail (module `recovery`): it removes the out-of-support weights a first gradient step leaves.
+    /// One repair of the heavy tail (module `recovery`): it removes the out-of-support weights a first
+    /// gradient step leaves.
     pub fn pruned(&self, relative: f64) -> Self {
         let mut net = self.clone();
         for mut row in net.w.rows_mut() {
@@ -110,8 +113,9 @@ impl ReluNet {
         net
     }
 
-    /// The odd part `(f(x) - f(-x))/2`, of twice the width: under an odd teacher a student's gradient is the degree-one correlations (README, section 2), while
-    /// even levels put `hat f(A) hat g(|A xor j|)` on coordinates outside the support.
+    /// The odd part `(f(x) - f(-x))/2`, of twice the width: under an odd teacher a student's gradient is the
+    /// degree-one correlations (README, section 2), while even levels put `hat f(A) hat g(|A xor j|)` on
+    /// coordinates outside the support.
     pub fn odd_part(&self) -> Self {
         let m = self.width();
         let sign = |i: usize| if i < m { 1.0 } else { -1.0 };
@@ -175,7 +179,8 @@ mod tests {
         let mut rng = generator(3, 0, Stream::Neurons, 0);
         let mut next = || crate::recovery::normal(&mut rng);
         let w = Array2::from_shape_simple_fn((16, 8), &mut next);
-        let (b, a) = (Array1::from_shape_simple_fn(16, &mut next), Array1::from_shape_simple_fn(16, &mut next));
+        let (b, a) =
+            (Array1::from_shape_simple_fn(16, &mut next), Array1::from_shape_simple_fn(16, &mut next));
         let net = ReluNet::new(w, b, a, 0.7).unwrap();
         let x = [1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0];
         let expected = (net.evaluate(&x).unwrap() - net.evaluate(&x.map(|v| -v)).unwrap()) / 2.0;

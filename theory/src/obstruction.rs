@@ -1,19 +1,23 @@
 //! Why the literal progressive student cannot finish: its first layer has rank one.
 //!
-//! **Statement.** Let d be odd and the teacher odd. After one gradient step of the correlation loss that discards the initialisation, every row of the student's
-//! first layer is a multiple of the *one* vector `v = (hat f({j}))_j` (README, section 2). So the student computes a function of `t = <v, x>`, and with biases on
-//! a grid of q knots a piecewise linear one. Let D be the largest number of disjoint triples of consecutive values of t (over the `2^k` patterns of the support)
-//! whose labels alternate (`+ - +` or `- + -`). Then at any width its hinge loss is at least `2 (D - q) / 2^k`.
+//! **Statement.** Let d be odd and the teacher odd. After one gradient step of the correlation loss that
+//! discards the initialisation, every row of the student's first layer is a multiple of the *one* vector
+//! `v = (hat f({j}))_j` (README, section 2). So the student computes a function of `t = <v, x>`, and with
+//! biases on a grid of q knots a piecewise linear one. Let D be the largest number of disjoint triples of
+//! consecutive values of t (over the `2^k` patterns of the support) whose labels alternate (`+ - +` or
+//! `- + -`). Then at any width its hinge loss is at least `2 (D - q) / 2^k`.
 //!
-//! *Proof.* Take a triple `t_1 < t_2 < t_3` with labels `y, -y, y` inside one linear piece of g: `g(t_2) = l g(t_1) + (1-l) g(t_3)`. Then
-//! `l (1 - y g(t_1))_+ + (1 + y g(t_2))_+ + (1-l) (1 - y g(t_3))_+ >= l - l y g(t_1) + 1 + y g(t_2) + (1-l) - (1-l) y g(t_3) = 2`, so the
-//! triple's three losses sum to at least 2. Each knot lies inside at most one of D disjoint triples; the other `D - q` cost 2 each, of `2^k` equally likely
-//! patterns. QED
+//! *Proof.* Take a triple `t_1 < t_2 < t_3` with labels `y, -y, y` inside one linear piece of g:
+//! `g(t_2) = l g(t_1) + (1-l) g(t_3)`. Then `l (1 - y g(t_1))_+ + (1 + y g(t_2))_+ + (1-l) (1 - y g(t_3))_+
+//! >= l - l y g(t_1) + 1 + y g(t_2) + (1-l) - (1-l) y g(t_3) = 2`, so the triple's three losses sum to at
+//! least 2. Each knot lies inside at most one of D disjoint triples; the other `D - q` cost 2 each, of `2^k`
+//! equally likely patterns. QED
 //!
-//! Random directions give D of about a fifth of `2^k` while the grid has `2k` knots within reach, so for large k the loss is bounded away from 0; at k = 4 and 6 the
-//! statement is vacuous or weak and [`best_hinge`] gives the exact optimum over all widths (a linear program). Finer biases would help only at norms of the order
-//! of the inverse gaps of t. What repairs the reading: keep the student's own signs on the selected coordinates (`FirstLayer::PrunedInit`),
-//! or learn from several teachers; both give back rank k.
+//! Random directions give D of about a fifth of `2^k` while the grid has `2k` knots within reach, so for
+//! large k the loss is bounded away from 0; at k = 4 and 6 the statement is vacuous or weak and
+//! [`best_hinge`] gives the exact optimum over all widths (a linear program). Finer biases would help only at
+//! norms of the order of the inverse gaps of t. What repairs the reading: keep the student's own signs on the
+//! selected coordinates (`FirstLayer::PrunedInit`), or learn from several teachers; both give back rank k.
 
 use microlp::{ComparisonOp, OptimizationDirection, Problem as Program, SolveOutcome};
 
@@ -31,22 +35,28 @@ fn labelled(direction: &[f64]) -> Result<Vec<(f64, f64)>> {
     }
     let mean = direction.iter().map(|v| v.abs()).sum::<f64>() / k as f64;
     if !(mean > 0.0 && mean.is_finite()) {
-        return Err(TheoryError::NotFinite { what: "the direction", instead: "give finite numbers, not all 0" });
+        return Err(TheoryError::NotFinite {
+            what: "the direction",
+            instead: "give finite numbers, not all 0",
+        });
     }
     // As the first phase scales it: entries average 1/(2k).
     let scale = 1.0 / (2.0 * k as f64 * mean);
     let mut values: Vec<(f64, f64)> = (0..1u32 << k)
         .map(|x| {
-            let t = direction.iter().enumerate().map(|(j, v)| if x >> j & 1 == 1 { -v } else { *v }).sum::<f64>();
-            (t * scale, if x.count_ones() % 2 == 0 { 1.0 } else { -1.0 })
+            let t =
+                direction.iter().enumerate().map(|(j, v)| if x >> j & 1 == 1 { -v } else { *v }).sum::<f64>();
+            (t * scale, if x.count_ones().is_multiple_of(2) { 1.0 } else { -1.0 })
         })
         .collect();
     values.sort_by(|a, b| a.0.total_cmp(&b.0));
     Ok(values)
 }
 
-/// Smallest hinge loss, at infinite width, of functions `c + sum_l (alpha_l relu(t + b_l) + beta_l relu(-t + b_l))` with the biases of the grid, where
-/// `t = <v, x>` and `direction` is v on the support (scaled as the first phase does). Exact: a linear program over the `2^k` patterns.
+/// Smallest hinge loss, at infinite width, of functions
+/// `c + sum_l (alpha_l relu(t + b_l) + beta_l relu(-t + b_l))` with the biases of the grid, where
+/// `t = <v, x>` and `direction` is v on the support (scaled as the first phase does). Exact: a linear program
+/// over the `2^k` patterns.
 ///
 /// ```
 /// use curricle_theory::obstruction::best_hinge;
@@ -61,7 +71,8 @@ pub fn best_hinge(direction: &[f64]) -> Result<f64> {
     let n = values.len() as f64;
     let free = (f64::NEG_INFINITY, f64::INFINITY);
     let mut program = Program::new(OptimizationDirection::Minimize);
-    // relu(t + b) - relu(-t - b) = t + b: constants, t and one hinge per knot span them all. Knots outside the range of t are linear there.
+    // relu(t + b) - relu(-t - b) = t + b: constants, t and one hinge per knot span them all. Knots outside
+    // the range of t are linear there.
     let reach = values.iter().fold(0.0f64, |m, v| m.max(v.0.abs()));
     let knots: Vec<f64> = bias_grid(k).into_iter().filter(|b| b.abs() < reach).collect();
     let constant = program.add_var(0.0, free);
@@ -70,7 +81,9 @@ pub fn best_hinge(direction: &[f64]) -> Result<f64> {
     for (t, y) in &values {
         let loss = program.add_var(1.0 / n, (0.0, f64::INFINITY));
         let mut row = vec![(constant, *y), (slope, y * t), (loss, 1.0)];
-        row.extend(bends.iter().zip(&knots).map(|(v, b)| (*v, y * (t - b).max(0.0))).filter(|(_, c)| *c != 0.0));
+        row.extend(
+            bends.iter().zip(&knots).map(|(v, b)| (*v, y * (t - b).max(0.0))).filter(|(_, c)| *c != 0.0),
+        );
         program.add_constraint(row, ComparisonOp::Ge, 1.0);
     }
     match program.solve() {
@@ -80,7 +93,8 @@ pub fn best_hinge(direction: &[f64]) -> Result<f64> {
     }
 }
 
-/// The proved lower bound `2 (D - q) / 2^k`, at least 0: triples counted greedily, knots of the grid within the range of t.
+/// The proved lower bound `2 (D - q) / 2^k`, at least 0: triples counted greedily, knots of the grid within
+/// the range of t.
 pub fn triples_bound(direction: &[f64]) -> Result<f64> {
     let values = labelled(direction)?;
     let reach = values.iter().fold(0.0f64, |m, v| m.max(v.0.abs()));
@@ -116,7 +130,8 @@ mod tests {
 
     #[test]
     fn random_directions_cannot_be_finished() {
-        // THEORY.md, section 8, says .29 and .74 in the median over random directions; these Gaussian ones give .25 and .82.
+        // THEORY.md, section 8, says .29 and .74 in the median over random directions; these Gaussian ones
+        // give .25 and .82.
         let four = median_over_directions(4, 41, |v| best_hinge(v).unwrap());
         let six = median_over_directions(6, 21, |v| best_hinge(v).unwrap());
         assert!((0.15..0.4).contains(&four) && (0.6..0.9).contains(&six), "{four} {six}");

@@ -1,6 +1,7 @@
 //! Single-thread f32 matrix products for use inside rayon tasks.
 //!
-//! ndarray's `dot` goes to OpenBLAS, whose own threads would compete with rayon's and make the rounding depend on their number.
+//! ndarray's `dot` goes to OpenBLAS, whose own threads would compete with rayon's and make the rounding
+//! depend on their number.
 
 use ndarray::Array2;
 
@@ -11,7 +12,8 @@ pub(crate) fn product(a: &Array2<f32>, b: &Array2<f32>) -> Array2<f32> {
     assert_eq!(k, b.nrows(), "inner dimensions");
     let mut c = Array2::<f32>::zeros((m, n));
     let (sa, sb) = (a.strides().to_vec(), b.strides().to_vec());
-    // SAFETY: pointers and strides come from live arrays of exactly these shapes, and `c` is in standard layout.
+    // SAFETY: pointers and strides come from live arrays of exactly these shapes, and `c` is in standard
+    // layout.
     unsafe {
         matrixmultiply::sgemm(
             m,

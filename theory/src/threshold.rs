@@ -1,9 +1,9 @@
 //! Fourier coefficients of threshold functions and of majority.
 //!
-//! For `g_b(x) = 1[x_1 + .. + x_d + b >= 0]` on `{-1,+1}^d` and `T = floor((d+b)/2)` (the largest number of `-1`s allowed),
-//! the coefficient at any set of size `s >= 1` is `2^-d K_T(s-1; d-1)` with the Krawtchouk number
-//! `K_T(s; n) = [z^T] (1-z)^s (1+z)^(n-s)`, and the mean is `2^-d sum_{t <= T} C(d,t)`.
-//! Source: O'Donnell, *Analysis of Boolean Functions*, ch. 5; proof in this crate's README, section 1.
+//! For `g_b(x) = 1[x_1 + .. + x_d + b >= 0]` on `{-1,+1}^d` and `T = floor((d+b)/2)` (the largest number of
+//! `-1`s allowed), the coefficient at any set of size `s >= 1` is `2^-d K_T(s-1; d-1)` with the Krawtchouk
+//! number `K_T(s; n) = [z^T] (1-z)^s (1+z)^(n-s)`, and the mean is `2^-d sum_{t <= T} C(d,t)`. Source:
+//! O'Donnell, *Analysis of Boolean Functions*, ch. 5; proof in this crate's README, section 1.
 //!
 //! Everything is computed in exact big integers with the three-term recurrence in `s`
 //! `(n-s) K_T(s+1) = (n-2T) K_T(s) - s K_T(s-1)` and rounded once, so cancellation cannot happen.
@@ -33,11 +33,13 @@ pub struct ScaledValue {
 pub struct ThresholdLevel {
     /// Size `s` of the set.
     pub level: usize,
-    /// `hat g_b(s)`, correctly rounded; `None` when it is below the smallest normal `f64` (then see `scaled`).
+    /// `hat g_b(s)`, correctly rounded; `None` when it is below the smallest normal `f64` (then see
+    /// `scaled`).
     pub coefficient: Option<f64>,
     /// `zeta_s = hat Maj(s)` where defined: d odd and |b| < 1 (and representable).
     pub majority: Option<f64>,
-    /// The coefficient as a fraction in lowest terms, such as `-3/2^9`; present when asked for ([`exact_levels`]).
+    /// The coefficient as a fraction in lowest terms, such as `-3/2^9`; present when asked for
+    /// ([`exact_levels`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<String>,
     /// Sign and logarithm of the coefficient, present only when it does not fit in `f64`.
@@ -158,8 +160,9 @@ pub fn threshold_coefficient(d: usize, bias: f64, level: usize) -> Result<f64> {
 /// `zeta_s`, the coefficient of majority of `d` (odd) bits at level `s`: 0 for even `s`, else
 /// `(-1)^((s-1)/2) C((d-1)/2,(s-1)/2) / C(d-1,s-1) 2^(1-d) C(d-1,(d-1)/2)`.
 ///
-/// Computed as `zeta_1 = prod_{i <= (d-1)/2} (2i-1)/(2i)` and `zeta_{s+2} = -zeta_s s/(d-s-1)`, in products of ratios
-/// (relative error about `sqrt(d)` roundings, at most `1e-13` for `d <= 10^5`); no limit on `d` but time.
+/// Computed as `zeta_1 = prod_{i <= (d-1)/2} (2i-1)/(2i)` and `zeta_{s+2} = -zeta_s s/(d-s-1)`, in products
+/// of ratios (relative error about `sqrt(d)` roundings, at most `1e-13` for `d <= 10^5`); no limit on `d` but
+/// time.
 ///
 /// ```
 /// assert_eq!(curricle_theory::threshold::majority_coefficient(5, 3)?, -0.125);
@@ -338,9 +341,7 @@ mod tests {
         assert!(threshold_levels(5, f64::NAN, 0..=1).is_err());
         let message = threshold_levels(5, 0.0, 0..=6).unwrap_err().to_string();
         assert!(message.contains("0..=5"), "{message}");
-        assert!(
-            threshold_levels(200_000, 0.0, 0..=1).unwrap_err().to_string().contains("closed form")
-        );
+        assert!(threshold_levels(200_000, 0.0, 0..=1).unwrap_err().to_string().contains("closed form"));
         assert!(majority_coefficient(100, 1).is_err());
     }
 }

@@ -14,18 +14,22 @@ use std::path::PathBuf;
 
 /// Samples that are enough, not enough or predicted, each with its ingredients
 ///
-/// Words. Phase-one teacher: a teacher after its first phase (one large-batch gradient step on the first layer). To rank the support on top: the k
-/// coordinates with the largest |gradient| of a neuron are the support. Epsilon: hinge loss E max(0, 1 - y f). First phase: finding the support; total: first and
-/// second phase. Kinds of lines: enough (with probability 1 - delta; over teachers too where the name says teachers), not less (fewer fail), one draw (enough for
-/// one random first layer, in expectation over the samples; quantiles over draws beside it), heuristic (a typical case, no probability), order (growth only).
+/// Words. Phase-one teacher: a teacher after its first phase (one large-batch gradient step on the first
+/// layer). To rank the support on top: the k coordinates with the largest |gradient| of a neuron are the
+/// support. Epsilon: hinge loss E max(0, 1 - y f). First phase: finding the support; total: first and second
+/// phase. Kinds of lines: enough (with probability 1 - delta; over teachers too where the name says
+/// teachers), not less (fewer fail), one draw (enough for one random first layer, in expectation over the
+/// samples; quantiles over draws beside it), heuristic (a typical case, no probability), order (growth only).
 ///
-/// Lists of sizes sweep every combination. JSON for one combination: {"d","k","width","teacher_width","delta","epsilon","bias","bounds":[{"name","statement",
+/// Lists of sizes sweep every combination. JSON for one combination:
+/// {"d","k","width","teacher_width","delta","epsilon","bias","bounds":[{"name","statement",
 /// "kind","samples","ingredients","latex"?}],"unavailable":[{"name","reason"}],"teachers":{"works","enough"},"crossover":{"headline","explicit"},
-/// "checkpoints":[{"path","step","bound","prediction","relative_gap","resolved"}]}; for several: {"tables":[..the same..]}.
-/// kind is upper, lower, one_draw, heuristic or order.
+/// "checkpoints":[{"path","step","bound","prediction","relative_gap","resolved"}]}; for several:
+/// {"tables":[..the same..]}. kind is upper, lower, one_draw, heuristic or order.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct BoundsArgs {
-    /// Dimensions: a list such as 15,21 or a range such as 15..101 or 15..101:2 [default: that of the checkpoint]
+    /// Dimensions: a list such as 15,21 or a range such as 15..101 or 15..101:2 [default: that of the
+    /// checkpoint]
     #[arg(long, visible_alias = "ds", value_name = "LIST")]
     d: Option<Sizes>,
     /// Sizes of the support [default: that of --support]
@@ -41,7 +45,13 @@ pub(super) struct BoundsArgs {
     #[arg(long, visible_alias = "deltas", value_name = "LIST", value_delimiter = ',', default_value = "0.1")]
     delta: Vec<f64>,
     /// Hinge losses to reach
-    #[arg(long, visible_alias = "epsilons", value_name = "LIST", value_delimiter = ',', default_value = "0.1")]
+    #[arg(
+        long,
+        visible_alias = "epsilons",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "0.1"
+    )]
     epsilon: Vec<f64>,
     /// Bias at initialisation, in (-1, 1); its value does not matter there
     #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
@@ -55,7 +65,8 @@ pub(super) struct BoundsArgs {
     /// Coordinates of the support, from 0, such as 2,5,7,11 [default: that of the checkpoint's run]
     #[arg(long, value_name = "LIST")]
     support: Option<SupportList>,
-    /// Fraction of the student's neurons that has to rank the support on top, in predictions and for checkpoints
+    /// Fraction of the student's neurons that has to rank the support on top, in predictions and for
+    /// checkpoints
     #[arg(long, default_value_t = 0.9)]
     fraction: f64,
     /// Student neurons a checkpoint's gradient is measured for
@@ -130,7 +141,9 @@ pub(super) fn run(args: &BoundsArgs) -> Result<()> {
     args.epsilon.iter().try_for_each(|e| unit("epsilon", *e))?;
     fraction(args.fraction)?;
     if let Some(odd) = args.teacher_width.0.iter().find(|w| **w == 0 || !w.is_multiple_of(2)) {
-        return Err(usage(format!("--teacher-width {odd}: mirrored neurons come in pairs, give an even number")));
+        return Err(usage(format!(
+            "--teacher-width {odd}: mirrored neurons come in pairs, give an even number"
+        )));
     }
     let (found, _) = sources::resolve(&args.checkpoint)?;
     let known = match found.is_empty() {

@@ -57,7 +57,8 @@ fn full(answer: &Answer) -> String {
             }
         );
     }
-    let from = |d: Option<usize>, never: &str| d.map_or_else(|| never.to_owned(), |d| format!("from d = {d} on"));
+    let from =
+        |d: Option<usize>, never: &str| d.map_or_else(|| never.to_owned(), |d| format!("from d = {d} on"));
     out += &format!(
         "\nProgressive is cheaper {} (headline orders, unit constants); its first phase {} (typical teacher against labels, odd d)\n",
         match &answer.crossover.note {
@@ -103,9 +104,19 @@ pub(super) fn latex_text(answers: &[Answer]) -> String {
 /// One row per combination and line; lines that cannot be had have no samples and a reason.
 pub(super) fn write_csv(answers: &[Answer], path: &Path) -> Result<()> {
     make_parent(path)?;
-    let mut csv =
-        csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
-    csv.write_record(["d", "k", "width", "teacher_width", "delta", "epsilon", "name", "kind", "samples", "reason"])?;
+    let mut csv = csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
+    csv.write_record([
+        "d",
+        "k",
+        "width",
+        "teacher_width",
+        "delta",
+        "epsilon",
+        "name",
+        "kind",
+        "samples",
+        "reason",
+    ])?;
     for a in answers {
         let sizes = [a.d, a.k, a.width, a.teacher_width].map(|v| v.to_string());
         let levels = [a.delta, a.epsilon].map(|v| v.to_string());
@@ -139,7 +150,10 @@ pub(super) fn draw(answers: &[Answer], path: &Path) -> Result<()> {
         return Err(usage("--plot draws against d: give at least two dimensions, such as --ds 15..101:2"));
     }
     if keys.len() > 6 {
-        return Err(usage(format!("--plot: {} panels; sweep fewer of the other sizes (at most 6)", keys.len())));
+        return Err(usage(format!(
+            "--plot: {} panels; sweep fewer of the other sizes (at most 6)",
+            keys.len()
+        )));
     }
     const COLORS: [Color; 8] = [
         Color::BLUE,
@@ -161,7 +175,8 @@ pub(super) fn draw(answers: &[Answer], path: &Path) -> Result<()> {
                 names.push((p.bound.name.clone(), p.bound.kind));
             }
         }
-        let mut panel = Panel::new(Axis::log("input dimension d"), Axis::log("samples")).title(wanted.clone());
+        let mut panel =
+            Panel::new(Axis::log("input dimension d"), Axis::log("samples")).title(wanted.clone());
         for (i, (name, kind)) in names.iter().enumerate() {
             let points: Vec<[f64; 2]> = mine
                 .iter()
@@ -170,7 +185,11 @@ pub(super) fn draw(answers: &[Answer], path: &Path) -> Result<()> {
                     [a.d as f64, found.map_or(f64::NAN, |p| p.bound.samples)]
                 })
                 .collect();
-            let mark = if matches!(kind, Kind::Upper | Kind::OneDraw) { Mark::line(points) } else { Mark::dashed(points) };
+            let mark = if matches!(kind, Kind::Upper | Kind::OneDraw) {
+                Mark::line(points)
+            } else {
+                Mark::dashed(points)
+            };
             let label = format!("{} ({})", name.replace('_', " "), kind.word());
             panel = panel.with(Series::new(label, COLORS[i % COLORS.len()], mark));
         }

@@ -17,8 +17,8 @@ pub(super) struct Loaded {
     pub step: Option<u64>,
 }
 
-/// Reads a checkpoint. Its margin is logit 0 minus logit 1, so that it grows with the product over the support (label 0 means that the product
-/// is +1, the theory's y = +1).
+/// Reads a checkpoint. Its margin is logit 0 minus logit 1, so that it grows with the product over the
+/// support (label 0 means that the product is +1, the theory's y = +1).
 pub(super) fn load(path: &Path) -> Result<Loaded> {
     let (params, step) = sources::load(path)?;
     let net = margin(&params).map_err(|e| match e {

@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use curricle_lab::run::failure::RunError;
 use curricle_lab::run::folder::write_json;
 use curricle_lab::run::options::Existing;
+use curricle_lab::theory::sgd::{self, Job, SgdError, SgdGrid, SgdLine};
 use curricle_report as report;
 use curricle_report::data::{Claim, Verdict};
-use curricle_lab::theory::sgd::{self, Job, SgdError, SgdGrid, SgdLine};
 use curricle_theory::compare::{
     CompareLog, CompareSpec, Comparison, FEWEST_SURVIVORS, SlopeVerdict, compare, usable,
 };
@@ -21,11 +21,13 @@ use std::time::Duration;
 
 /// Hold bounds against measurements over a grid of d and k, with ordinary SGD beside them
 ///
-/// Draws samples against d (information-theoretic, statistical-query, measured labels and phase-one teachers, explicit bounds, headline), fits
-/// log-log slopes with confidence intervals and says for each measured point whether it lies between its lower and upper line. OUT gets
-/// compare.json, report.html, data.json and figures as SVG and PNG; run folders of SGD lie in OUT/runs. Exit code 3 when a claim fails.
+/// Draws samples against d (information-theoretic, statistical-query, measured labels and phase-one teachers,
+/// explicit bounds, headline), fits log-log slopes with confidence intervals and says for each measured point
+/// whether it lies between its lower and upper line. OUT gets compare.json, report.html, data.json and
+/// figures as SVG and PNG; run folders of SGD lie in OUT/runs. Exit code 3 when a claim fails.
 ///
-/// JSON: {"comparison":{"spec","lines","verdicts","slopes","recovery","fitted","skipped"},"sgd":{"grid","lines"},"added":[{"file",
+/// JSON:
+/// {"comparison":{"spec","lines","verdicts","slopes","recovery","fitted","skipped"},"sgd":{"grid","lines"},"added":[{"file",
 /// "source","d","k","samples"}],"claims":[{"name","statement",
 /// "verdict","value","interval","detail"}],"report","device","version","command","wall_seconds"}.
 #[derive(Debug, Clone, clap::Args)]
@@ -139,10 +141,15 @@ pub(super) struct Added {
 fn added(paths: &[PathBuf]) -> Result<Vec<Added>> {
     let mut out = Vec::new();
     for path in paths {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let no = |what: &str| usage(format!("--add {}: {what}; give a file that `theory measure --out` wrote", path.display()));
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let no = |what: &str| {
+            usage(format!("--add {}: {what}; give a file that `theory measure --out` wrote", path.display()))
+        };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| no(&e.to_string()))?;
-        let size = |key: &str| value[key].as_u64().map(|v| v as usize).ok_or_else(|| no(&format!("it has no \"{key}\"")));
+        let size = |key: &str| {
+            value[key].as_u64().map(|v| v as usize).ok_or_else(|| no(&format!("it has no \"{key}\"")))
+        };
         let (d, k) = (size("d")?, size("k")?);
         let seeds = value["seeds"].as_array().ok_or_else(|| no("it has no \"seeds\""))?;
         let source = value["source"].as_str().unwrap_or("?").to_owned();
@@ -175,9 +182,11 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let session = Session::new(Some(args.out.join("compare.state")), Duration::from_secs(30))?;
     let mut log: CompareLog = session.open(args.resume, args.fresh)?;
     session.next("two-phase algorithm");
-    let comparison = session.run(&mut log, |log| log, |log, callback| {
-        compare(&spec, log, callback, Some(session.cancel()))
-    })?;
+    let comparison = session.run(
+        &mut log,
+        |log| log,
+        |log, callback| compare(&spec, log, callback, Some(session.cancel())),
+    )?;
     session.finish();
     let existing = match (args.resume, args.fresh) {
         (true, _) => Existing::Resume,
@@ -254,7 +263,8 @@ fn resolve(args: &CompareArgs) -> Result<(CompareSpec, Option<SgdGrid>)> {
         )));
     }
     if let Some(k) = args.ks.iter().find(|&&k| !ds.iter().any(|&d| usable(d, k).is_ok())) {
-        let why = ds.first().and_then(|&d| usable(d, *k).err()).map_or_else(String::new, |e| format!(" ({e})"));
+        let why =
+            ds.first().and_then(|&d| usable(d, *k).err()).map_or_else(String::new, |e| format!(" ({e})"));
         return Err(usage(format!(
             "--ks {k}: labels have no gap at any d of the grid{why}; give --ds above 2k, with even values for an odd k"
         )));
@@ -308,7 +318,8 @@ fn claims(comparison: &Comparison) -> Vec<Claim> {
     let mut claims: Vec<Claim> = comparison.slopes.iter().map(slope).collect();
     for fitted in &comparison.fitted {
         let k = fitted.k;
-        // One-shot from real final teachers mostly recovers nothing: shown, but there is no line to hold it against.
+        // One-shot from real final teachers mostly recovers nothing: shown, but there is no line to hold it
+        // against.
         let mine = || comparison.verdicts.iter().filter(|v| v.k == k && v.line != "measured_one_shot");
         let (held, all) = (mine().filter(|v| v.holds == Some(true)).count(), mine().count());
         let broken = mine().any(|v| v.holds == Some(false));

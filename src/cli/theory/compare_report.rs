@@ -2,11 +2,11 @@
 
 use super::compare::{Added, Answer, Sgd};
 use super::{count, count_or_dash};
+use curricle_lab::theory::sgd::SgdLine;
 use curricle_report::data::{ReportData, Section, Table};
 use curricle_report::plot::{
     Axis, Color, Dash, Direction, Figure, Interval, Mark, Panel, Series, Shape, arm_color, arm_shape,
 };
-use curricle_lab::theory::sgd::SgdLine;
 use curricle_theory::compare::{Comparison, Line};
 use curricle_theory::fit::{Interval as Confidence, PowerLaw};
 
@@ -183,7 +183,11 @@ fn lines_section(c: &Comparison, added: &[Added], k: usize) -> Section {
     for (i, source) in sources.into_iter().enumerate() {
         let mine = added.iter().filter(|a| a.k == k && a.source == source);
         let dots = mine.map(|a| [a.d as f64, a.samples]).collect();
-        panel = panel.with(Series::new(format!("added: {source}"), arm_color(i + 4), Mark::dots(dots, arm_shape(i), 5.0)));
+        panel = panel.with(Series::new(
+            format!("added: {source}"),
+            arm_color(i + 4),
+            Mark::dots(dots, arm_shape(i), 5.0),
+        ));
     }
     let figure = Figure::new(format!("Bounds against measurements, k = {k}")).panel(panel).note(format!(
         "Medians of the batch at which {}% of {} neurons rank the support on top; delta = {}, epsilon = {} in the headline, which also pays for the second phase.",

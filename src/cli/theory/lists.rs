@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-/// Sizes, ascending, without repetition: `15,21,29`, `15..101`, `15..101:2` (both ends, with a step), or several of these with commas.
+/// Sizes, ascending, without repetition: `15,21,29`, `15..101`, `15..101:2` (both ends, with a step), or
+/// several of these with commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sizes(pub Vec<usize>);
 

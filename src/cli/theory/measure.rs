@@ -23,14 +23,18 @@ use std::time::Duration;
 
 /// Run the two-phase algorithm for real and find the smallest batch that is enough
 ///
-/// The first phase alone (curricle theory total measures both). The smallest batch at which it meets the criterion with probability at least 1 - delta:
-/// geometric bracketing, independent trials at each batch, Clopper-Pearson intervals; a batch is called enough when its interval says so.
-/// Phase-one teacher: a teacher after its first phase; to rank the support on top: a neuron's k largest |gradients| are the support. With --grow every trial's batch grows until the criterion holds, which gives the distribution over
-/// trials (and teachers), failures included.
+/// The first phase alone (curricle theory total measures both). The smallest batch at which it meets the
+/// criterion with probability at least 1 - delta: geometric bracketing, independent trials at each batch,
+/// Clopper-Pearson intervals; a batch is called enough when its interval says so. Phase-one teacher: a
+/// teacher after its first phase; to rank the support on top: a neuron's k largest |gradients| are the
+/// support. With --grow every trial's batch grows until the criterion holds, which gives the distribution
+/// over trials (and teachers), failures included.
 ///
-/// JSON: {"d","k","support","source","criterion","neurons","second_phase","seeds":[{"seed","smallest"|"grown"}],"device","version",
-/// "wall_seconds"}; smallest is {"batch","enough","not_enough","tried":[{"batch","trials","successes","interval","meets","enough"}],"spec"}, grown is
-/// {"batches","median","median_of_successes","failures","failure_interval","spec"}.
+/// JSON:
+/// {"d","k","support","source","criterion","neurons","second_phase","seeds":[{"seed","smallest"|"grown"}],"device","version",
+/// "wall_seconds"}; smallest is
+/// {"batch","enough","not_enough","tried":[{"batch","trials","successes","interval","meets","enough"}],"spec"},
+/// grown is {"batches","median","median_of_successes","failures","failure_interval","spec"}.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct MeasureArgs {
     /// Dimension [default: that of the checkpoint]
@@ -42,12 +46,12 @@ pub(super) struct MeasureArgs {
     /// Coordinates of the support, from 0 [default: that of the checkpoint's run]
     #[arg(long, value_name = "LIST")]
     support: Option<SupportList>,
-    /// Supervision of the first phase: labels, phase-one (a teacher per trial), final (the same after both phases), pool:N (N phase-one
-    /// teachers), or checkpoint files (several are pooled)
+    /// Supervision of the first phase: labels, phase-one (a teacher per trial), final (the same after both
+    /// phases), pool:N (N phase-one teachers), or checkpoint files (several are pooled)
     #[arg(long, value_name = "SOURCE", num_args = 1.., required = true)]
     source: Vec<String>,
-    /// When a trial succeeds: neurons or neurons:F (a fraction F ranks the support on top), vote (of the neurons), pooled (squared gradients),
-    /// loss (hinge loss epsilon after a second phase)
+    /// When a trial succeeds: neurons or neurons:F (a fraction F ranks the support on top), vote (of the
+    /// neurons), pooled (squared gradients), loss (hinge loss epsilon after a second phase)
     #[arg(long, default_value = "neurons")]
     criterion: CriterionName,
     /// Allowed failure probability
@@ -286,7 +290,8 @@ fn measure_seed(
     Ok(answer)
 }
 
-/// A share of phase-one teachers fails at any batch; when it is more than delta the search would only climb to its limit.
+/// A share of phase-one teachers fails at any batch; when it is more than delta the search would only climb
+/// to its limit.
 fn refuse_hopeless(args: &MeasureArgs, problem: &Problem, source: &Source) -> Result<()> {
     let teachers = matches!(source, Source::PhaseOne { .. });
     if args.grow || !teachers || !matches!(args.criterion, CriterionName::Neurons(_)) {
@@ -381,7 +386,8 @@ fn from_files(args: &MeasureArgs) -> Result<(Problem, Source, Option<SecondPhase
     Ok((problem, Source::Checkpoints(nets), None))
 }
 
-/// Radius, feature norm and samples of a second phase on a first layer of this width that kept only the support.
+/// Radius, feature norm and samples of a second phase on a first layer of this width that kept only the
+/// support.
 fn second_settings(args: &MeasureArgs, problem: &Problem, width: usize) -> Result<SecondPhase> {
     let spec = TeacherSpec { width: width + width % 2, ..TeacherSpec::default() };
     let layer = phase_one_teacher(problem, &spec, args.seeds[0], 0).map_err(blame)?.pruned(0.5);

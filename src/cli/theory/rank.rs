@@ -10,7 +10,8 @@ use anyhow::Result;
 use curricle_lab::run::folder::write_json;
 use curricle_probe::Evaluation;
 use curricle_theory::bounds::{
-    GradientStatistics, NeuronStatistics, labels_first_phase, one_step_labels, predicted_batch, rank_checkpoint,
+    GradientStatistics, NeuronStatistics, labels_first_phase, one_step_labels, predicted_batch,
+    rank_checkpoint,
 };
 use curricle_theory::measure::{
     Criterion, Experiment, GrowthSpec, RecoveryLog, Source as Supervision, recovery_batches,
@@ -22,15 +23,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Rank a teacher's checkpoints by the samples a student's first phase needs from them, before any student is trained
+/// Rank a teacher's checkpoints by the samples a student's first phase needs from them, before any student is
+/// trained
 ///
-/// For each checkpoint of the run the gradient that random student neurons would see is measured; from it come an explicit bound and a
-/// prediction (normal law). With --measure the first phase is also run from each, and the predictions are judged: within a factor of 30 or not.
+/// For each checkpoint of the run the gradient that random student neurons would see is measured; from it
+/// come an explicit bound and a prediction (normal law). With --measure the first phase is also run from
+/// each, and the predictions are judged: within a factor of 30 or not.
 ///
-/// JSON: {"run","d","k","support","settings","ranking":[{"rank","step","samples","accuracy","predicted","bound","relative_gap","resolved",
-/// "inside","outside","second_moment","measured"}],"labels":{"predicted","bound","lower","reason"},"unions":[{"steps","measured"}],"factor":{..},"device","version","wall_seconds"}. The
-/// ranking is ascending in predicted; checkpoints without a gap (no batch suffices) come last, with null. measured is null or {"median",
-/// "successes","trials","max_batch","ratio","verdict"}; ratio is measured over predicted.
+/// JSON:
+/// {"run","d","k","support","settings","ranking":[{"rank","step","samples","accuracy","predicted","bound","relative_gap","resolved",
+/// "inside","outside","second_moment","measured"}],"labels":{"predicted","bound","lower","reason"},"unions":[{"steps","measured"}],"factor":{..},"device","version","wall_seconds"}.
+/// The ranking is ascending in predicted; checkpoints without a gap (no batch suffices) come last, with null.
+/// measured is null or {"median", "successes","trials","max_batch","ratio","verdict"}; ratio is measured over
+/// predicted.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RankArgs {
     /// A teacher's run folder (.../teacher/seed-N)
@@ -60,8 +65,8 @@ pub(super) struct RankArgs {
     /// Only the checkpoints of these steps
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     steps: Option<Vec<u64>>,
-    /// What of the teacher's margin the student learns from: raw, centred (minus its mean) or odd, (f(x) - f(-x))/2, without the even levels that
-    /// put signal on coordinates outside the support
+    /// What of the teacher's margin the student learns from: raw, centred (minus its mean) or odd, (f(x) -
+    /// f(-x))/2, without the even levels that put signal on coordinates outside the support
     #[arg(long, value_enum, default_value_t = Margin::Raw)]
     margin: Margin,
     /// Also run the first phase from each checkpoint and judge the predictions
@@ -277,7 +282,8 @@ struct State {
 /// `curricle theory rank`.
 ///
 /// # Errors
-/// Arguments that cannot be satisfied; a folder that is no run of a parity; an interruption; files that cannot be read or written.
+/// Arguments that cannot be satisfied; a folder that is no run of a parity; an interruption; files that
+/// cannot be read or written.
 pub(super) fn run(args: &RankArgs) -> Result<()> {
     unit("delta", args.delta)?;
     fraction(args.fraction)?;

@@ -7,9 +7,10 @@ use std::str::FromStr;
 
 /// Fourier coefficients of 1[x_1 + .. + x_d + bias >= 0] and of majority, exact up to one rounding
 ///
-/// JSON: {"d","bias","levels":[{"level","coefficient","majority","exact"?}]}; exact (with --exact) is a fraction in lowest terms such as "-3/2^9". coefficient is that of the indicator at any set of `level` coordinates;
-/// majority is zeta_s, that of the majority function, where it is defined (d odd, |bias| < 1), else null. A coefficient too small for a
-/// 64-bit float is null, with "scaled": {"sign","ln_abs"} beside it.
+/// JSON: {"d","bias","levels":[{"level","coefficient","majority","exact"?}]}; exact (with --exact) is a
+/// fraction in lowest terms such as "-3/2^9". coefficient is that of the indicator at any set of `level`
+/// coordinates; majority is zeta_s, that of the majority function, where it is defined (d odd, |bias| < 1),
+/// else null. A coefficient too small for a 64-bit float is null, with "scaled": {"sign","ln_abs"} beside it.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ThresholdArgs {
     /// Dimension, up to 100001

@@ -14,20 +14,24 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Total samples until a student's hinge loss is at most epsilon with probability 1 - delta, measured end to end
+/// Total samples until a student's hinge loss is at most epsilon with probability 1 - delta, measured end to
+/// end
 ///
-/// Progressive: first phase from a teacher after its first phase (checkpoint one), second phase from the sign of the same teacher after both (checkpoint two,
-/// trained until its measured hinge loss is a quarter of epsilon). One-shot: both phases from checkpoint two. Labels: both from labels. The teacher's own samples
-/// are counted apart. Exponents in d, k, epsilon and width are fitted to medians, with intervals, and held against 2^k d^2 eps^-2 + k^3 and
-/// max(d^(k-1), eps^-2) term by term.
+/// Progressive: first phase from a teacher after its first phase (checkpoint one), second phase from the sign
+/// of the same teacher after both (checkpoint two, trained until its measured hinge loss is a quarter of
+/// epsilon). One-shot: both phases from checkpoint two. Labels: both from labels. The teacher's own samples
+/// are counted apart. Exponents in d, k, epsilon and width are fitted to medians, with intervals, and held
+/// against 2^k d^2 eps^-2 + k^3 and max(d^(k-1), eps^-2) term by term.
 ///
-/// The first value of each list is the base, the others vary one at a time around it (--grid: all combinations). Probability: over teachers, students and
-/// samples. Expectation: the theorem's T_2 bounds the expected loss; here losses are those of each trial.
+/// The first value of each list is the base, the others vary one at a time around it (--grid: all
+/// combinations). Probability: over teachers, students and samples. Expectation: the theorem's T_2 bounds the
+/// expected loss; here losses are those of each trial.
 ///
-/// JSON: {"design","settings","points":[{"point","trials","reached","reached_interval","student","teacher_second","teacher_first","teacher_loss","lowest_loss",
+/// JSON:
+/// {"design","settings","points":[{"point","trials","reached","reached_interval","student","teacher_second","teacher_first","teacher_loss","lowest_loss",
 /// "rank_one"?,"radius","feature_norm","outcomes"}],"missing":[{"point","reason"}],"exponents":[{"arm","term","variable","fixed","fit","bootstrap","theorem",
-/// "agrees"}],"confirmations":[{"point","first","second","seed","trials","reached","interval"}],"device","version","command","wall_seconds"}. student is
-/// {"first","second","median","quantile","median_of_successes"}.
+/// "agrees"}],"confirmations":[{"point","first","second","seed","trials","reached","interval"}],"device","version","command","wall_seconds"}.
+/// student is {"first","second","median","quantile","median_of_successes"}.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct TotalArgs {
     /// Dimensions; an odd k takes the next even d [default: 41,15,21,29,61,101; with --quick 21,15,29]
@@ -51,12 +55,13 @@ pub(super) struct TotalArgs {
     /// A small sweep
     #[arg(long)]
     quick: bool,
-    /// First layer after the first phase: pruned (the selected coordinates keep the signs of their initialisation) or literal (the gradient itself, which
-    /// has rank one after a progressive first phase)
+    /// First layer after the first phase: pruned (the selected coordinates keep the signs of their
+    /// initialisation) or literal (the gradient itself, which has rank one after a progressive first phase)
     #[arg(long, value_enum, default_value_t = Layer::Pruned)]
     first_layer: Layer,
-    /// Teacher repairs, as a list: prune (zero weights below half of a neuron's largest), centred (subtract the neurons' mean gradient), biased:P (initial
-    /// P(+1) = P), pool:N (N teacher seeds, squared gradients pooled), or none
+    /// Teacher repairs, as a list: prune (zero weights below half of a neuron's largest), centred (subtract
+    /// the neurons' mean gradient), biased:P (initial P(+1) = P), pool:N (N teacher seeds, squared gradients
+    /// pooled), or none
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "prune")]
     repair: Vec<String>,
     /// First-phase batch of the teachers [default: the population gradient]
@@ -80,10 +85,12 @@ pub(super) struct TotalArgs {
     /// Step of the second phase as a multiple of A/(R sqrt(T))
     #[arg(long, default_value_t = curricle_theory::total::TUNED_STEP)]
     step: f64,
-    /// Scale the step by the norm bound (1 + m d^2)^(1/2) of weights up to 1 instead of the actual one: where the theorem's d^2 is
+    /// Scale the step by the norm bound (1 + m d^2)^(1/2) of weights up to 1 instead of the actual one: where
+    /// the theorem's d^2 is
     #[arg(long)]
     worst_case_norm: bool,
-    /// Fresh trials at the sizes found, from another seed, for every point that has a 1 - delta/2 quantile (0: none)
+    /// Fresh trials at the sizes found, from another seed, for every point that has a 1 - delta/2 quantile
+    /// (0: none)
     #[arg(long, value_name = "N", default_value_t = 0)]
     confirm: u64,
     /// Confidence of intervals
@@ -219,7 +226,8 @@ fn resolve(args: &TotalArgs) -> Result<(Design, Settings)> {
     let sizes = |given: &Option<Vec<usize>>, quick: &[usize], full: &[usize]| {
         given.clone().unwrap_or_else(|| if args.quick { quick.to_vec() } else { full.to_vec() })
     };
-    let pick = |given: Option<u64>, quick: u64, full: u64| given.unwrap_or(if args.quick { quick } else { full });
+    let pick =
+        |given: Option<u64>, quick: u64, full: u64| given.unwrap_or(if args.quick { quick } else { full });
     let epsilons = args
         .epsilons
         .clone()
@@ -242,7 +250,9 @@ fn resolve(args: &TotalArgs) -> Result<(Design, Settings)> {
         grid: args.grid,
     };
     if design.points().is_empty() {
-        return Err(usage("the design is empty: give at least one of --ds, --ks, --epsilons, --width-factors and --arms"));
+        return Err(usage(
+            "the design is empty: give at least one of --ds, --ks, --epsilons, --width-factors and --arms",
+        ));
     }
     let usual = Settings::default();
     let settings = Settings {

@@ -28,7 +28,18 @@ pub(super) fn text(answer: &Answer) -> String {
     );
     out += &format!(
         "{:12} {:>5} {:>3} {:>6} {:>5}  {:>9} {:>9} {:>9} {:>11} {:>8}  {:>11} {:>9}\n",
-        "arm", "d", "k", "width", "eps", "first", "second", "total", "1 - delta", "reached", "teacher's", "lowest"
+        "arm",
+        "d",
+        "k",
+        "width",
+        "eps",
+        "first",
+        "second",
+        "total",
+        "1 - delta",
+        "reached",
+        "teacher's",
+        "lowest"
     );
     for r in &answer.points {
         let p = &r.point;
@@ -94,11 +105,22 @@ pub(super) fn text(answer: &Answer) -> String {
 /// One row per point.
 pub(super) fn write_csv(answer: &Answer, path: &Path) -> Result<()> {
     make_parent(path)?;
-    let mut csv =
-        csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut csv = csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
     csv.write_record([
-        "arm", "d", "k", "width", "epsilon", "trials", "reached", "first", "second", "median", "quantile", "teacher_second",
-        "teacher_loss", "lowest_loss",
+        "arm",
+        "d",
+        "k",
+        "width",
+        "epsilon",
+        "trials",
+        "reached",
+        "first",
+        "second",
+        "median",
+        "quantile",
+        "teacher_second",
+        "teacher_loss",
+        "lowest_loss",
     ])?;
     let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v}"));
     for r in &answer.points {
@@ -125,7 +147,8 @@ pub(super) fn write_csv(answer: &Answer, path: &Path) -> Result<()> {
 
 type Of = fn(&PointResult) -> f64;
 
-/// Totals against d, k, 1/epsilon and width, a figure each where at least two points differ in it alone from the base.
+/// Totals against d, k, 1/epsilon and width, a figure each where at least two points differ in it alone from
+/// the base.
 pub(super) fn draw(answer: &Answer, folder: &Path) -> Result<()> {
     let Some(base) = answer.design.points().into_iter().next() else { return Ok(()) };
     let variables: [(&str, &str, Of); 4] = [
@@ -170,9 +193,11 @@ pub(super) fn draw(answer: &Answer, folder: &Path) -> Result<()> {
                 ));
         }
         if most > 1 {
-            let figure = Figure::new(format!("Samples to hinge loss epsilon against {label}")).panel(panel).note(
-                "Medians over trials; a missing point: half of the trials or more did not reach epsilon.".to_owned(),
-            );
+            let figure =
+                Figure::new(format!("Samples to hinge loss epsilon against {label}")).panel(panel).note(
+                    "Medians over trials; a missing point: half of the trials or more did not reach epsilon."
+                        .to_owned(),
+                );
             figure_files(&figure, folder, &format!("total-{stem}"))?;
         }
     }

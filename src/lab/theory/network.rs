@@ -20,7 +20,8 @@ pub enum NetworkError {
     Weights(#[from] TheoryError),
 }
 
-/// The margin logit 0 minus logit 1, which grows with the product over the support (label 0 means that the product is +1, the theory's y = +1).
+/// The margin logit 0 minus logit 1, which grows with the product over the support (label 0 means that the
+/// product is +1, the theory's y = +1).
 ///
 /// # Errors
 /// Any depth but one hidden layer, any number of logits but two, weights that are not finite.

@@ -88,7 +88,8 @@ pub struct SgdLine {
     pub fit: Option<PowerLaw>,
     /// Bootstrap interval of the slope over seeds, where every run reached the level.
     pub bootstrap: Option<Interval>,
-    /// With every run that did not reach the level at its budget: where large d are censored the slope is at least about this.
+    /// With every run that did not reach the level at its budget: where large d are censored the slope is at
+    /// least about this.
     pub fit_with_budgets: Option<PowerLaw>,
     /// Runs that did not reach the level.
     pub censored: usize,
@@ -156,7 +157,8 @@ pub fn plan(grid: &SgdGrid, d: usize, k: usize) -> Result<Plan, SgdError> {
     Plan::resolve(spec, path).map_err(|e| SgdError::Sizes(e.to_string()))
 }
 
-/// Runs the grid; ends early, without lines, if the job is cancelled. `watch` gives the observer of one (d, k) with this many runs, `done` takes it back.
+/// Runs the grid; ends early, without lines, if the job is cancelled. `watch` gives the observer of one (d,
+/// k) with this many runs, `done` takes it back.
 ///
 /// # Errors
 /// Sizes that make no experiment; runs that fail; existing results that were not asked for.

@@ -8,11 +8,12 @@ use crate::fourier::phi;
 use crate::net::ReluNet;
 use crate::two_phase::Problem;
 
-/// Enough samples for labels or one-shot distillation, `B = 2 (p + Delta/6) log(2dm/delta) / (Delta/2)^2`: with probability at least
-/// `1 - delta` *every* neuron of a student of width `m` ranks the support on top.
+/// Enough samples for labels or one-shot distillation, `B = 2 (p + Delta/6) log(2dm/delta) / (Delta/2)^2`:
+/// with probability at least `1 - delta` *every* neuron of a student of width `m` ranks the support on top.
 ///
-/// `Delta` is the Fourier gap, `p = P(active)` for the more active sign of the bias: with even d a tie activates neurons with `b >= 0` only,
-/// and the bound is for every neuron. Order `d^(k-1) log(dm)`. Domain: `1 <= k < d`, `|bias| < 1`, not both odd (unless k = 1).
+/// `Delta` is the Fourier gap, `p = P(active)` for the more active sign of the bias: with even d a tie
+/// activates neurons with `b >= 0` only, and the bound is for every neuron. Order `d^(k-1) log(dm)`. Domain:
+/// `1 <= k < d`, `|bias| < 1`, not both odd (unless k = 1).
 ///
 /// ```
 /// let b = curricle_theory::bounds::labels_first_phase(41, 4, 0.5, 64, 0.1)?;
@@ -45,8 +46,8 @@ pub fn labels_first_phase(d: usize, k: usize, bias: f64, width: usize, delta: f6
 }
 
 /// Enough samples for any source of supervision, from the statistics of its gradient:
-/// `B = 2 (sigma^2 + M gamma/6) log(2dm/delta) / (gamma/2)^2` per neuron, and the `fraction` quantile over the neurons
-/// (1.0: every neuron). Errors: [`TheoryError::NoGap`] when that quantile has no positive gap.
+/// `B = 2 (sigma^2 + M gamma/6) log(2dm/delta) / (gamma/2)^2` per neuron, and the `fraction` quantile over
+/// the neurons (1.0: every neuron). Errors: [`TheoryError::NoGap`] when that quantile has no positive gap.
 pub fn first_phase_bound(
     statistics: &GradientStatistics,
     width: usize,
@@ -100,9 +101,11 @@ pub fn first_phase_bound(
 
 const POOL: &str = "pool several checkpoints or teacher seeds, or use another checkpoint";
 
-/// Truncated Bernstein: with probability `1 - B E|y|^8/tau^8` no sample exceeds `tau`, and there the samples equal those cut at `tau`, whose
-/// mean is off by at most `beta = E|y|^8/tau^7`. Half of delta goes to either event, `t = gamma/2 - beta` is left for Bernstein's deviation:
-/// `B >= 2 (sigma^2 + tau t/3) log(4dm/delta) / t^2`. Smallest B that satisfies it, and its `tau`; none when it is no better than `plain`.
+/// Truncated Bernstein: with probability `1 - B E|y|^8/tau^8` no sample exceeds `tau`, and there the samples
+/// equal those cut at `tau`, whose mean is off by at most `beta = E|y|^8/tau^7`. Half of delta goes to either
+/// event, `t = gamma/2 - beta` is left for Bernstein's deviation:
+/// `B >= 2 (sigma^2 + tau t/3) log(4dm/delta) / t^2`. Smallest B that satisfies it, and its `tau`; none when
+/// it is no better than `plain`.
 fn truncated_need(
     neuron: &NeuronStatistics,
     eighth: f64,
@@ -128,10 +131,12 @@ fn truncated_need(
     Some((high, cut(high)))
 }
 
-/// Central estimate of the batch at which `fraction` of the neurons ranks the support on top: coordinates of the empirical gradient are taken
-/// as independent normals `N(mu_j, (sigma^2 - mu_j^2)/B)`, whose probability of being in the right order is integrated numerically.
+/// Central estimate of the batch at which `fraction` of the neurons ranks the support on top: coordinates of
+/// the empirical gradient are taken as independent normals `N(mu_j, (sigma^2 - mu_j^2)/B)`, whose probability
+/// of being in the right order is integrated numerically.
 ///
-/// Not a bound. Accurate when B is large enough for the central limit (tens of samples) and coordinates are nearly uncorrelated.
+/// Not a bound. Accurate when B is large enough for the central limit (tens of samples) and coordinates are
+/// nearly uncorrelated.
 pub fn predicted_batch(statistics: &GradientStatistics, fraction: f64) -> Result<Bound> {
     check_fraction(fraction)?;
     if statistics.neurons.iter().any(|n| n.means.len() != statistics.d) {
@@ -194,7 +199,8 @@ fn neuron_probability(neuron: &NeuronStatistics, support: &[usize], batch: f64) 
     let mut inside = vec![false; neuron.means.len()];
     support.iter().for_each(|&j| inside[j] = true);
     let of = |want: bool| neuron.means.iter().zip(&inside).filter(move |(_, i)| **i == want).map(|(m, _)| *m);
-    // P(max outside <= t) as a distribution function, integrated against P(all inside > t), over the range where it can change.
+    // P(max outside <= t) as a distribution function, integrated against P(all inside > t), over the range
+    // where it can change.
     let spread = 9.0 * sd(0.0);
     let bottom = (neuron.outside - spread).max(0.0);
     let step = (neuron.outside + spread - bottom) / STEPS as f64;
@@ -219,7 +225,8 @@ pub struct CheckpointRank {
     pub bound: Option<Bound>,
     /// Central estimate; `None` when there is no gap.
     pub prediction: Option<Bound>,
-    /// Gap at the asked quantile of neurons (of the population gradient per unit output weight), over `sqrt(E[f^2 1[active]])`.
+    /// Gap at the asked quantile of neurons (of the population gradient per unit output weight), over
+    /// `sqrt(E[f^2 1[active]])`.
     pub relative_gap: f64,
     /// Is the gap at least four standard errors? If not, raise `samples`.
     pub resolved: bool,
@@ -227,7 +234,8 @@ pub struct CheckpointRank {
     pub statistics: GradientStatistics,
 }
 
-/// Bound and prediction for any checkpoint, from its measured gradient statistics: rank checkpoints by `prediction` before training a student.
+/// Bound and prediction for any checkpoint, from its measured gradient statistics: rank checkpoints by
+/// `prediction` before training a student.
 ///
 /// ```
 /// use curricle_theory::{bounds::rank_checkpoint, two_phase::*};

@@ -22,7 +22,10 @@ pub fn latex(bound: &Bound) -> String {
                 i("log_term")
             ),
         ),
-        "checkpoint_first_phase" | "phase_one_typical" | "phase_one_teachers" | "phase_one_teachers_pruned" => (
+        "checkpoint_first_phase"
+        | "phase_one_typical"
+        | "phase_one_teachers"
+        | "phase_one_teachers_pruned" => (
             r"\ge",
             format!(
                 r"\frac{{2\,(\sigma^2 + M\gamma/6)\,\log(2dm/\delta)}}{{(\gamma/2)^2}},\quad \sigma^2 = {},\ M = {},\ \gamma = {},\ \log(2dm/\delta) = {}",
@@ -74,10 +77,9 @@ pub fn latex(bound: &Bound) -> String {
                 i("delta")
             ),
         ),
-        "information_teacher" => (
-            r"\ge",
-            format!(r"\log_2\frac{{1}}{{1-(1-2\delta)^{{1/(d-k)}}}},\quad \delta = {}", i("delta")),
-        ),
+        "information_teacher" => {
+            (r"\ge", format!(r"\log_2\frac{{1}}{{1-(1-2\delta)^{{1/(d-k)}}}},\quad \delta = {}", i("delta")))
+        }
         "statistical_query" => (
             r"\ge",
             format!(

@@ -17,9 +17,11 @@ fn log2_binomial(d: usize, k: usize) -> f64 {
     (0..k.min(d - k)).map(|i| ((d - i) as f64 / (i + 1) as f64).log2()).sum()
 }
 
-/// Any learner from labels: `B >= (1-delta) log2 C(d,k) - 1` (Fano: a label carries at most one bit about the support).
+/// Any learner from labels: `B >= (1-delta) log2 C(d,k) - 1` (Fano: a label carries at most one bit about the
+/// support).
 ///
-/// The bare `log2 C(d,k)` is among the ingredients. It is no bound for real-valued supervision; see [`information_teacher`].
+/// The bare `log2 C(d,k)` is among the ingredients. It is no bound for real-valued supervision; see
+/// [`information_teacher`].
 ///
 /// ```
 /// let b = curricle_theory::bounds::information_labels(100, 6, 0.1)?;
@@ -42,8 +44,9 @@ pub fn information_labels(d: usize, k: usize, delta: f64) -> Result<Bound> {
 /// Any learner from a real-valued teacher whose distribution is symmetric under permuting coordinates:
 /// `B >= log2(1 / (1 - (1 - 2 delta)^(1/(d-k))))`, about `log2((d-k)/(2 delta))`.
 ///
-/// If some column outside the support equals a column inside on all B samples, the two supports explain the data equally well and
-/// success is at most 1/2; B uniform columns all avoid a given one with probability `(1 - 2^-B)^(d-k)`. Domain: `delta < 1/2`.
+/// If some column outside the support equals a column inside on all B samples, the two supports explain the
+/// data equally well and success is at most 1/2; B uniform columns all avoid a given one with probability
+/// `(1 - 2^-B)^(d-k)`. Domain: `delta < 1/2`.
 pub fn information_teacher(d: usize, k: usize, delta: f64) -> Result<Bound> {
     check_sizes(d, k)?;
     check_unit("delta", delta)?;
@@ -65,8 +68,9 @@ pub fn information_teacher(d: usize, k: usize, delta: f64) -> Result<Bound> {
     )
 }
 
-/// Statistical-query line: `q = d * width` gradient queries answered within `tau = B^(-1/2)` cannot single out a uniform support with
-/// probability `1 - delta` unless `1/tau^2 >= (1-delta) C(d,k) / q` (Parseval: a query correlates beyond `tau` with at most `1/tau^2` parities).
+/// Statistical-query line: `q = d * width` gradient queries answered within `tau = B^(-1/2)` cannot single
+/// out a uniform support with probability `1 - delta` unless `1/tau^2 >= (1-delta) C(d,k) / q` (Parseval: a
+/// query correlates beyond `tau` with at most `1/tau^2` parities).
 ///
 /// The unit-constant order `d^(k-1)` is among the ingredients.
 pub fn statistical_query(d: usize, k: usize, width: usize, delta: f64) -> Result<Bound> {
@@ -137,8 +141,8 @@ pub fn headline_one_shot(d: usize, k: usize, epsilon: f64, c: Constants) -> Resu
     )
 }
 
-/// Smallest d at and beyond which the one-shot headline exceeds the progressive one; `None` when it never does (`k <= 3`: the
-/// progressive order `2^k d^2` is then no smaller than `d^(k-1)` for unit constants).
+/// Smallest d at and beyond which the one-shot headline exceeds the progressive one; `None` when it never
+/// does (`k <= 3`: the progressive order `2^k d^2` is then no smaller than `d^(k-1)` for unit constants).
 ///
 /// ```
 /// use curricle_theory::bounds::{crossover, Constants};
@@ -161,9 +165,11 @@ pub fn crossover(k: usize, epsilon: f64, c: Constants) -> Result<Option<usize>> 
         );
         Ok(one_shot > second.max(first) + (-(second - first).abs()).exp().ln_1p())
     };
-    // Above this d is no longer a number of coordinates that anything has; for k > 3 the orders cross somewhere.
+    // Above this d is no longer a number of coordinates that anything has; for k > 3 the orders cross
+    // somewhere.
     const LIMIT: usize = 1 << 62;
-    // Once the power d^(k-1) leads it stays ahead: for k > 3 its quotient with a quadratic grows. Small d, where eps^-2 may lead, does not count.
+    // Once the power d^(k-1) leads it stays ahead: for k > 3 its quotient with a quadratic grows. Small d,
+    // where eps^-2 may lead, does not count.
     if !ahead(LIMIT)? {
         return match k > 3 {
             true => out_of_range("the crossover", "above 2^62", "up to 2^62", "raise epsilon"),
@@ -178,8 +184,9 @@ pub fn crossover(k: usize, epsilon: f64, c: Constants) -> Result<Option<usize>> 
     Ok(Some(high))
 }
 
-/// Smallest d (of `d0, d0+2, ..` with `d0 = k+1` made odd, up to `max_d`) from which on the explicit first-phase bound for a typical phase-one teacher
-/// is below the explicit bound for labels; `None` when not by `max_d`.
+/// Smallest d (of `d0, d0+2, ..` with `d0 = k+1` made odd, up to `max_d`) from which on the explicit
+/// first-phase bound for a typical phase-one teacher is below the explicit bound for labels; `None` when not
+/// by `max_d`.
 pub fn explicit_crossover(
     k: usize,
     teacher_width: usize,

@@ -1,7 +1,7 @@
 //! Sample-complexity bounds with explicit constants, orders of growth, lower lines and predictions.
 //!
-//! Every result is a [`Bound`]: the number of samples, what kind of statement it is, and each ingredient by name. Proofs are in
-//! the README, sections 3 to 6.
+//! Every result is a [`Bound`]: the number of samples, what kind of statement it is, and each ingredient by
+//! name. Proofs are in the README, sections 3 to 6.
 
 mod first_phase;
 mod latex;
@@ -30,8 +30,8 @@ pub use over_teachers::{Teachers, phase_one_teachers, phase_one_typical};
 pub use second_phase::{SecondPhaseBound, pruned_layer, second_phase, second_phase_draws};
 pub use statistics::{GradientStatistics, NeuronStatistics};
 pub use table::{
-    BoundTable, Crossover, LARGEST_CROSSOVER, TableSpec, TeacherShare, Unavailable, bound_table, bound_tables,
-    is_absence,
+    BoundTable, Crossover, LARGEST_CROSSOVER, TableSpec, TeacherShare, Unavailable, bound_table,
+    bound_tables, is_absence,
 };
 
 use crate::error::{Result, finite};
@@ -48,7 +48,8 @@ pub enum Kind {
     Order,
     /// A central estimate or a typical case: neither upper nor lower, no probability attached.
     Heuristic,
-    /// Enough for one randomly drawn network; another draw gives another number (quantiles over draws are among the ingredients).
+    /// Enough for one randomly drawn network; another draw gives another number (quantiles over draws are
+    /// among the ingredients).
     OneDraw,
 }
 
@@ -197,15 +198,13 @@ mod tests {
         assert!(labels_first_phase(41, 4, 0.5, 64, 1.0).is_err());
         assert!(headline_progressive(10, 4, 0.0, Constants::default()).is_err());
         assert!(information_teacher(10, 11, 0.1).is_err());
-        assert!(matches!(
-            phase_one_typical(7, 4, 64, 64, 0.1),
-            Err(TheoryError::TeachersFail { .. })
-        ));
+        assert!(matches!(phase_one_typical(7, 4, 64, 64, 0.1), Err(TheoryError::TeachersFail { .. })));
     }
 
     #[test]
     fn corrected_constants() {
-        // Even d: a tie activates b >= 0 only. The old bound believed the bias it was given: 4.7e5 at -0.5, 7.7e5 needed.
+        // Even d: a tie activates b >= 0 only. The old bound believed the bias it was given: 4.7e5 at -0.5,
+        // 7.7e5 needed.
         let side = |bias| labels_first_phase(10, 4, bias, 64, 0.1).unwrap().samples;
         assert_eq!(side(-0.5), side(0.5));
         // A positive gap below the old search limit of 1e18 is no missing gap.

@@ -9,15 +9,18 @@ use crate::threshold::threshold_coefficient;
 /// Berry-Esseen for identically distributed terms (Shevtsova 2011).
 const BERRY_ESSEEN: f64 = 0.4748;
 
-/// The one-step learner from labels cannot do with this many: at `samples` (and at every batch down to the ingredient `from`) the event that a fraction
-/// `fraction` of the neurons ranks the support on top has probability below `1 - delta`.
+/// The one-step learner from labels cannot do with this many: at `samples` (and at every batch down to the
+/// ingredient `from`) the event that a fraction `fraction` of the neurons ranks the support on top has
+/// probability below `1 - delta`.
 ///
 /// Ranking S on top means `|G_j| > |G_l|` for `j` in S and `l` outside, so it fails when the mean of
-/// `X = y (s_j x_j - s_l x_l) 1[active]` is not positive, where `s` are the signs of the population means. `X` is 0 or +-2, with mean `Delta` and
-/// variance `4 q - Delta^2`, `q = P(X != 0) >= (p - |hat g(2)|)/2` (equality for the pairs that this uses; `hat g(2) = 0` for odd d). Berry-Esseen:
-/// `P(fail) >= Phi(-Delta sqrt(B)/sigma) - 0.4748 rho/(sigma^3 sqrt(B))`. A fraction f of right neurons with probability above `1 - delta` needs
-/// an expected share of right neurons above `f (1 - delta)`, so it fails as long as the left side exceeds `1 - f (1 - delta)`.
-/// One pair of coordinates of `k (d-k)` is looked at, hence a constant (about 5) below what is measured; the order is `d^(k-1)`.
+/// `X = y (s_j x_j - s_l x_l) 1[active]` is not positive, where `s` are the signs of the population means.
+/// `X` is 0 or +-2, with mean `Delta` and variance `4 q - Delta^2`, `q = P(X != 0) >= (p - |hat g(2)|)/2`
+/// (equality for the pairs that this uses; `hat g(2) = 0` for odd d). Berry-Esseen:
+/// `P(fail) >= Phi(-Delta sqrt(B)/sigma) - 0.4748 rho/(sigma^3 sqrt(B))`. A fraction f of right neurons with
+/// probability above `1 - delta` needs an expected share of right neurons above `f (1 - delta)`, so it fails
+/// as long as the left side exceeds `1 - f (1 - delta)`. One pair of coordinates of `k (d-k)` is looked at,
+/// hence a constant (about 5) below what is measured; the order is `d^(k-1)`.
 ///
 /// ```
 /// let line = curricle_theory::bounds::one_step_labels(41, 4, 0.9, 0.1)?;
@@ -32,7 +35,8 @@ pub fn one_step_labels(d: usize, k: usize, fraction: f64, delta: f64) -> Result<
     if !(fraction > 0.0 && fraction <= 1.0) {
         return out_of_range("fraction", fraction, "(0, 1]", "0.9 is usual");
     }
-    // The less active side of the bias has the smaller variance, hence the smaller (valid for every neuron) line.
+    // The less active side of the bias has the smaller variance, hence the smaller (valid for every neuron)
+    // line.
     let gap = fourier_gap(d, k, -0.5)?;
     let mean = gap.gap;
     if mean <= 0.0 {
@@ -52,7 +56,8 @@ pub fn one_step_labels(d: usize, k: usize, fraction: f64, delta: f64) -> Result<
         phi(-mean * batch.sqrt() / sd) - BERRY_ESSEEN * third / (sd.powi(3) * batch.sqrt()) > allowed
     };
     let ratio = (sd / mean).powi(2);
-    // The first term alone crosses below ratio * z^2 with z <= 40; the second decides from which batch on the line says anything.
+    // The first term alone crosses below ratio * z^2 with z <= 40; the second decides from which batch on the
+    // line says anything.
     let grid = |i: i32| ratio * 2f64.powf(-f64::from(i) / 8.0) * 1600.0;
     let Some(top) = (0..800).find(|&i| fails(grid(i))) else {
         return out_of_range(

@@ -25,10 +25,12 @@ impl Teachers {
     }
 }
 
-/// The first-phase bound for a *typical* phase-one teacher of width `teacher_width` (population batch), by the random-sign model: in-support
-/// correlations are `N(0, s_in^2)`, the others `N(0, s_out^2)`; `gamma` is half the difference of the medians of their smallest and
-/// largest absolute values, `M` the bound on the expected supremum, which falls like `m^(-1/2)` as `sigma` and `gamma` do, so the line is flat in m.
-/// Order `k * k^2` times logarithms once `d` is large enough; [`TheoryError::TeachersFail`] below. Heuristic: no probability over teachers.
+/// The first-phase bound for a *typical* phase-one teacher of width `teacher_width` (population batch), by
+/// the random-sign model: in-support correlations are `N(0, s_in^2)`, the others `N(0, s_out^2)`; `gamma` is
+/// half the difference of the medians of their smallest and largest absolute values, `M` the bound on the
+/// expected supremum, which falls like `m^(-1/2)` as `sigma` and `gamma` do, so the line is flat in m. Order
+/// `k * k^2` times logarithms once `d` is large enough; [`TheoryError::TeachersFail`] below. Heuristic: no
+/// probability over teachers.
 ///
 /// ```
 /// use curricle_theory::bounds::phase_one_typical;
@@ -62,13 +64,14 @@ pub fn phase_one_typical(
     Ok(bound)
 }
 
-/// Enough samples for all but a share of the teachers: with probability at least `1 - delta` over the teacher *and* the student's batch every neuron
-/// ranks the support on top.
+/// Enough samples for all but a share of the teachers: with probability at least `1 - delta` over the teacher
+/// *and* the student's batch every neuron ranks the support on top.
 ///
-/// `0.6 delta` goes to the smallest correlation inside (a quantile of exact draws at 99% confidence), `0.1 delta` each to the largest outside
-/// (Hoeffding), to `E f^2` and to `sup |f|` (McDiarmid), the last `0.1 delta` to the student's Bernstein bound. As the quantile of the minimum is
-/// linear in delta, the order is `k^3/delta^2`. Domain: odd d (with even d ties add even levels to the student's gradient).
-/// Errors: [`TheoryError::TeachersFail`] when too many teachers fail at any batch.
+/// `0.6 delta` goes to the smallest correlation inside (a quantile of exact draws at 99% confidence),
+/// `0.1 delta` each to the largest outside (Hoeffding), to `E f^2` and to `sup |f|` (McDiarmid), the last
+/// `0.1 delta` to the student's Bernstein bound. As the quantile of the minimum is linear in delta, the order
+/// is `k^3/delta^2`. Domain: odd d (with even d ties add even levels to the student's gradient). Errors:
+/// [`TheoryError::TeachersFail`] when too many teachers fail at any batch.
 ///
 /// ```
 /// use curricle_theory::bounds::{Teachers, phase_one_teachers};
@@ -161,7 +164,8 @@ mod tests {
 
     #[test]
     fn flat_in_the_width_as_measured() {
-        // Measured medians at m = 16, 64, 1024: 2944, 4240, 2045. With M = sum |a| (|w| + |b|) the line grew like sqrt(m).
+        // Measured medians at m = 16, 64, 1024: 2944, 4240, 2045. With M = sum |a| (|w| + |b|) the line grew
+        // like sqrt(m).
         let at = |m| phase_one_typical(401, 4, m, 64, 0.1).unwrap().samples;
         assert!((0.8..1.25).contains(&(at(1024) / at(16))), "{} {}", at(16), at(1024));
     }

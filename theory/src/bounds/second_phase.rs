@@ -29,8 +29,9 @@ pub struct SecondPhaseBound {
     pub exact: bool,
 }
 
-/// The first layer that a student has after selecting S and keeping its initial signs there (`FirstLayer::PrunedInit`), on the k
-/// coordinates of S alone: `w_ij = +-1/(2k)`, biases on the grid, mirrored pairs. It does not know d; that is why the explicit second phase is free of d.
+/// The first layer that a student has after selecting S and keeping its initial signs there
+/// (`FirstLayer::PrunedInit`), on the k coordinates of S alone: `w_ij = +-1/(2k)`, biases on the grid,
+/// mirrored pairs. It does not know d; that is why the explicit second phase is free of d.
 ///
 /// ```
 /// let layer = curricle_theory::bounds::pruned_layer(4, 64, 1, 0)?;
@@ -51,8 +52,9 @@ pub fn pruned_layer(k: usize, width: usize, seed: u64, draw: u64) -> Result<Relu
     ReluNet::new(w, b, Array1::zeros(2 * pairs), 0.0)
 }
 
-/// `T_2` over `draws` first layers given by `layer`: the median, with the quantiles 0.1 and 0.9 and the number of draws without a comparator
-/// among the ingredients. A single first layer is one random draw (2.2e6 to 2.3e7 over 12 seeds at k = 4, width 64).
+/// `T_2` over `draws` first layers given by `layer`: the median, with the quantiles 0.1 and 0.9 and the
+/// number of draws without a comparator among the ingredients. A single first layer is one random draw (2.2e6
+/// to 2.3e7 over 12 seeds at k = 4, width 64).
 ///
 /// Errors: [`TheoryError::NoComparator`] when half of the draws or more have none.
 ///
@@ -99,13 +101,15 @@ pub fn second_phase_draws(
     Ok(bound)
 }
 
-/// Samples after which averaged projected SGD on the second layer has *expected* hinge loss at most `epsilon`: `T_2 = (2AR/eps)^2`, where some
-/// output layer of norm `A` has loss at most `eps/2` and features (with the constant) have norm at most `R`.
+/// Samples after which averaged projected SGD on the second layer has *expected* hinge loss at most
+/// `epsilon`: `T_2 = (2AR/eps)^2`, where some output layer of norm `A` has loss at most `eps/2` and features
+/// (with the constant) have norm at most `R`.
 ///
-/// The comparator is the ridge solution over a ladder of penalties, scaled until its loss is `eps/2`, that with the smallest norm.
-/// `R^2 = 1 + sum_i relu(|w_i|_1 + b_i)^2` bounds every input. When at most 12 coordinates carry weight the loss is exact over their
-/// sign patterns; otherwise the fit uses 8192 samples and the loss 8192 others (then `A` holds up to their sampling error).
-/// Errors: [`TheoryError::NoComparator`] when the features cannot express the parity.
+/// The comparator is the ridge solution over a ladder of penalties, scaled until its loss is `eps/2`, that
+/// with the smallest norm. `R^2 = 1 + sum_i relu(|w_i|_1 + b_i)^2` bounds every input. When at most 12
+/// coordinates carry weight the loss is exact over their sign patterns; otherwise the fit uses 8192 samples
+/// and the loss 8192 others (then `A` holds up to their sampling error). Errors:
+/// [`TheoryError::NoComparator`] when the features cannot express the parity.
 pub fn second_phase(net: &ReluNet, problem: &Problem, epsilon: f64, seed: u64) -> Result<SecondPhaseBound> {
     check_unit("epsilon", epsilon)?;
     net.check_dimension(problem.dimension())?;
@@ -196,9 +200,8 @@ impl Ridge {
 
     fn solve(&self, penalty: f64) -> Array1<f64> {
         let shift = penalty * self.scale;
-        let weights = Array1::from_shape_fn(self.values.len(), |i| {
-            self.target[i] / (self.values[i].max(0.0) + shift)
-        });
+        let weights =
+            Array1::from_shape_fn(self.values.len(), |i| self.target[i] / (self.values[i].max(0.0) + shift));
         let solution = self.vectors.dot(&weights);
         self.transposed.as_ref().map_or_else(|| solution.clone(), |f| f.dot(&solution))
     }

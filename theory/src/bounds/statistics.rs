@@ -33,10 +33,11 @@ pub struct GradientStatistics {
     pub neurons: Vec<NeuronStatistics>,
     /// `sup |y|`, or an upper bound of it.
     pub sup: f64,
-    /// `E[y^8]`, where measured: lets the bound truncate instead of paying for a supremum that hardly any sample comes near.
+    /// `E[y^8]`, where measured: lets the bound truncate instead of paying for a supremum that hardly any
+    /// sample comes near.
     pub eighth: Option<f64>,
-    /// Standard error of the means; 0 when exact. Noise pushes the largest outside mean up and the smallest inside mean down, so the
-    /// estimated gap errs on the small side and the bounds on the large one.
+    /// Standard error of the means; 0 when exact. Noise pushes the largest outside mean up and the smallest
+    /// inside mean down, so the estimated gap errs on the small side and the bounds on the large one.
     pub standard_error: f64,
 }
 
@@ -61,7 +62,8 @@ impl NeuronStatistics {
 }
 
 impl GradientStatistics {
-    /// Labels: `|hat g(k-1)|` inside, `|hat g(k+1)|` outside, second moment `P(active)`, `sup = 1`. Exact, for a neuron with this bias.
+    /// Labels: `|hat g(k-1)|` inside, `|hat g(k+1)|` outside, second moment `P(active)`, `sup = 1`. Exact,
+    /// for a neuron with this bias.
     pub fn labels(d: usize, k: usize, bias: f64) -> Result<Self> {
         let gap = fourier_gap(d, k, bias)?;
         let means = (0..d).map(|j| if j < k { gap.inside } else { gap.outside }).collect();
@@ -70,7 +72,8 @@ impl GradientStatistics {
         Ok(Self { d, support, neurons: vec![neuron], sup: 1.0, eighth: None, standard_error: 0.0 })
     }
 
-    /// An odd teacher with odd d: the gradient of *every* neuron is `hat f({j})/2`, the second moment `E[f^2]/2`. Exact.
+    /// An odd teacher with odd d: the gradient of *every* neuron is `hat f({j})/2`, the second moment
+    /// `E[f^2]/2`. Exact.
     pub fn odd_teacher(correlations: &[f64], support: &[usize], mean_square: f64, sup: f64) -> Result<Self> {
         let d = correlations.len();
         check_support(support, d)?;

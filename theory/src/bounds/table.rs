@@ -1,4 +1,5 @@
-//! Every line at one set of sizes; a line that cannot be had is listed with its reason and costs no other line.
+//! Every line at one set of sizes; a line that cannot be had is listed with its reason and costs no other
+//! line.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,8 @@ pub struct Unavailable {
 pub struct TeacherShare {
     /// Normal limit of the sign sums.
     pub works: f64,
-    /// Does it reach `1 - delta`? If not, no number of samples from one raw teacher is enough with that probability.
+    /// Does it reach `1 - delta`? If not, no number of samples from one raw teacher is enough with that
+    /// probability.
     pub enough: bool,
 }
 
@@ -92,7 +94,8 @@ const LITERAL_WIDTH: usize = 1024;
 
 /// Every line at these sizes.
 ///
-/// Errors: only sizes or probabilities that no line can have (`1 <= k < d`, `0 < delta, epsilon, fraction < 1`, `|bias| < 1`, widths).
+/// Errors: only sizes or probabilities that no line can have (`1 <= k < d`,
+/// `0 < delta, epsilon, fraction < 1`, `|bias| < 1`, widths).
 ///
 /// ```
 /// use curricle_theory::bounds::{TableSpec, bound_table};
@@ -127,8 +130,7 @@ pub fn bound_tables(specs: &[TableSpec]) -> Result<Vec<BoundTable>> {
 
 fn crossovers(spec: &TableSpec) -> Crossover {
     let headline = crossover(spec.k, spec.epsilon, Constants::default());
-    let explicit =
-        explicit_crossover(spec.k, spec.teacher_width, spec.width, spec.delta, LARGEST_CROSSOVER);
+    let explicit = explicit_crossover(spec.k, spec.teacher_width, spec.width, spec.delta, LARGEST_CROSSOVER);
     Crossover {
         note: headline.as_ref().err().map(ToString::to_string),
         headline: headline.ok().flatten(),
@@ -199,7 +201,12 @@ fn lines(spec: &TableSpec) -> Result<BoundTable> {
 /// The second phase on the support alone: 2^k patterns, so any width and any d.
 fn pruned_second_phase(spec: &TableSpec) -> Result<Bound> {
     if spec.k > 12 {
-        return out_of_range("k", spec.k, "1..=12", "the comparator looks at all 2^k patterns of the support");
+        return out_of_range(
+            "k",
+            spec.k,
+            "1..=12",
+            "the comparator looks at all 2^k patterns of the support",
+        );
     }
     let problem = Problem::first(spec.k, spec.k)?;
     let width = spec.width + spec.width % 2;
@@ -296,7 +303,11 @@ mod tests {
         let typical = table.bounds.iter().find(|b| b.name == "phase_one_typical").unwrap();
         assert_eq!(typical.kind, Kind::Heuristic, "the typical teacher is no promise");
         for b in table.bounds.iter().filter(|b| b.kind == Kind::Upper) {
-            assert!(["labels_first_phase", "phase_one_teachers_pruned"].contains(&b.name.as_str()), "{}", b.name);
+            assert!(
+                ["labels_first_phase", "phase_one_teachers_pruned"].contains(&b.name.as_str()),
+                "{}",
+                b.name
+            );
         }
     }
 }

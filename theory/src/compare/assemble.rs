@@ -119,7 +119,9 @@ pub(super) fn assemble(spec: &CompareSpec, k: usize, cells: &[Cell], out: &mut C
     let typical = |c: &Cell| match phase_one_typical(d_of(c), k, spec.teacher.width, spec.neurons, spec.delta)
     {
         Ok(b) => Ok((Some(b.samples), None)),
-        Err(e @ (TheoryError::NoGap { .. } | TheoryError::TeachersFail { .. })) => Ok((None, Some(e.to_string()))),
+        Err(e @ (TheoryError::NoGap { .. } | TheoryError::TeachersFail { .. })) => {
+            Ok((None, Some(e.to_string())))
+        }
         Err(e) => Err(e),
     };
     if spec.teacher.width.is_multiple_of(2) {

@@ -1,4 +1,5 @@
-//! Bounds against measurements over a grid of (k, d): every line of the plot, its slope, and whether measured points lie where they must.
+//! Bounds against measurements over a grid of (k, d): every line of the plot, its slope, and whether measured
+//! points lie where they must.
 
 mod assemble;
 mod model;
@@ -12,18 +13,19 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use model::{
-    CompareSpec, Comparison, FEWEST_SURVIVORS, Fitted, Line, Point, RecoveryPoint, Role, SlopeVerdict, Verdict,
+    CompareSpec, Comparison, FEWEST_SURVIVORS, Fitted, Line, Point, RecoveryPoint, Role, SlopeVerdict,
+    Verdict,
 };
 
 use crate::bounds::{
     Bound, GradientStatistics, first_phase_bound, predicted_batch, pruned_layer, second_phase_draws,
 };
 use crate::error::{Result, TheoryError, check_unit, out_of_range};
+use crate::gradient::fourier_gap;
 use crate::measure::{
     Callback, Criterion, Experiment, GrowthSpec, RecoveryBatches, RecoveryLog, Source, recovery_batches,
 };
 use crate::recovery::{RecoveryPrediction, SignSumModel};
-use crate::gradient::fourier_gap;
 use crate::total::TUNED_STEP;
 use crate::two_phase::{OutputSigns, Problem, SecondPhase, phase_one_teacher};
 use assemble::assemble;
@@ -36,7 +38,8 @@ pub struct CompareLog {
 
 /// Runs bounds and measurements over the grid.
 ///
-/// With the defaults (k = 4, d = 15..57) a minute or so on two cores. Pairs without first-order signal or with `k >= d` are listed in `skipped`.
+/// With the defaults (k = 4, d = 15..57) a minute or so on two cores. Pairs without first-order signal or
+/// with `k >= d` are listed in `skipped`.
 ///
 /// ```
 /// use curricle_theory::{compare::*, measure::quiet};
@@ -191,8 +194,8 @@ fn cell(
     Ok(Cell { problem, labels, teachers, one_shot, own, predicted })
 }
 
-/// Second phase of the final teachers: radius and norm of the median pruned layer of their width, and as many samples as a tuned step needs
-/// (module `total` measures them). `None` when that width has no comparator.
+/// Second phase of the final teachers: radius and norm of the median pruned layer of their width, and as many
+/// samples as a tuned step needs (module `total` measures them). `None` when that width has no comparator.
 fn final_second_phase(spec: &CompareSpec, problem: &Problem) -> Result<Option<SecondPhase>> {
     const SAMPLES: u64 = 1 << 16;
     let k = problem.k();
@@ -211,7 +214,8 @@ fn final_second_phase(spec: &CompareSpec, problem: &Problem) -> Result<Option<Se
 
 fn own_bound(spec: &CompareSpec, problem: &Problem, index: u64) -> Result<(Option<f64>, Option<f64>)> {
     let net = phase_one_teacher(problem, &spec.teacher, spec.seed, index)?;
-    // With odd d and an odd teacher all neurons share one gradient; with even d a few neurons show the spread.
+    // With odd d and an odd teacher all neurons share one gradient; with even d a few neurons show the
+    // spread.
     let statistics =
         GradientStatistics::sampled(&net, problem, 4, spec.statistics_samples, spec.seed ^ index)?;
     Ok((

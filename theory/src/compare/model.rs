@@ -124,7 +124,8 @@ pub struct Verdict {
     pub d: usize,
     /// Median (of the successes, for teachers).
     pub measured: Option<f64>,
-    /// Batch by which a share `1 - delta` of the trials succeeded (labels): what lines with a delta are about.
+    /// Batch by which a share `1 - delta` of the trials succeeded (labels): what lines with a delta are
+    /// about.
     pub quantile: Option<f64>,
     /// Largest lower line, with success probability `1 - delta`.
     pub lower: f64,
@@ -138,12 +139,14 @@ pub struct Verdict {
     pub survivors: u64,
     /// Trials with a bound of their own that can be judged.
     pub compared: u64,
-    /// Of these, how many needed more than their own bound: not recovered counts, if the largest batch was at least the bound.
+    /// Of these, how many needed more than their own bound: not recovered counts, if the largest batch was at
+    /// least the bound.
     pub above_own_bound: u64,
     /// Not recovered by a largest batch below the own bound: says nothing.
     pub undecided: u64,
-    /// The quantile (teachers: the median) lies between the lower and the upper line, the median within a factor of 2 of its central estimate
-    /// (labels), and no trial above its own bound; `None` with fewer than [`FEWEST_SURVIVORS`] successes or without a quantile.
+    /// The quantile (teachers: the median) lies between the lower and the upper line, the median within a
+    /// factor of 2 of its central estimate (labels), and no trial above its own bound; `None` with fewer than
+    /// [`FEWEST_SURVIVORS`] successes or without a quantile.
     pub holds: Option<bool>,
 }
 
@@ -167,7 +170,8 @@ pub struct SlopeVerdict {
     pub limit: f64,
     /// Dimensions with at least [`FEWEST_SURVIVORS`] successes; only they enter.
     pub dimensions: usize,
-    /// Is the expected slope in the interval? `None` with fewer than four such dimensions, or when the interval is wider than 2.
+    /// Is the expected slope in the interval? `None` with fewer than four such dimensions, or when the
+    /// interval is wider than 2.
     pub holds: Option<bool>,
 }
 

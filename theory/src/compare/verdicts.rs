@@ -18,8 +18,7 @@ pub(super) fn verdicts(spec: &CompareSpec, c: &Cell, out: &mut Comparison) -> Re
         .samples
         .max(statistical_query(d, k, spec.neurons, spec.delta)?.samples)
         .max(one_step_labels(d, k, spec.fraction, spec.delta)?.samples);
-    let predicted =
-        predicted_batch(&GradientStatistics::labels(d, k, 0.5)?, spec.fraction)?.samples;
+    let predicted = predicted_batch(&GradientStatistics::labels(d, k, 0.5)?, spec.fraction)?.samples;
     let own = vec![Some(upper); c.labels.batches.len()];
     let of_labels = Judged { line: "measured_labels", lower, upper: Some(upper), predicted: Some(predicted) };
     out.verdicts.push(judge(spec, c, &c.labels, &own, of_labels, true));
@@ -57,7 +56,8 @@ struct Judged {
     predicted: Option<f64>,
 }
 
-/// `labels`: the lines are about a probability `1 - delta`, so the quantile is held against them and the median against the central estimate.
+/// `labels`: the lines are about a probability `1 - delta`, so the quantile is held against them and the
+/// median against the central estimate.
 fn judge(
     spec: &CompareSpec,
     c: &Cell,
@@ -86,9 +86,9 @@ fn judge(
     let ratio = median.zip(of.predicted).map(|(m, p)| m / p);
     let against = if labels { quantile } else { median };
     let central = !labels || ratio.is_some_and(|r| (0.5..=2.0).contains(&r));
-    let holds = against.filter(|_| survivors >= FEWEST_SURVIVORS).map(|v| {
-        v >= of.lower && of.upper.is_none_or(|u| v <= u) && above == 0 && central
-    });
+    let holds = against
+        .filter(|_| survivors >= FEWEST_SURVIVORS)
+        .map(|v| v >= of.lower && of.upper.is_none_or(|u| v <= u) && above == 0 && central);
     Verdict {
         line: of.line.into(),
         k: c.problem.k(),
@@ -117,9 +117,10 @@ fn quantile(batches: &[Option<u64>], q: f64) -> Option<f64> {
 
 /// Adds the verdicts on the slopes of one k.
 pub(super) fn slopes(spec: &CompareSpec, k: usize, cells: &[Cell], out: &mut Comparison) {
-    for (name, prediction, limit) in
-        [("measured_labels", "predicted_labels", k as f64 - 1.0), ("measured_phase_one", "predicted_phase_one", 0.0)]
-    {
+    for (name, prediction, limit) in [
+        ("measured_labels", "predicted_labels", k as f64 - 1.0),
+        ("measured_phase_one", "predicted_phase_one", 0.0),
+    ] {
         let runs = |c: &Cell| match name {
             "measured_labels" => c.labels.clone(),
             _ => c.teachers.clone(),

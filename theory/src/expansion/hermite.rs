@@ -11,17 +11,20 @@ pub struct InformationExponent {
     pub exponent: Option<usize>,
     /// Coefficients `E[f(z) He_p(z)]/sqrt(p!)`, `p = 0, 1, ..`.
     pub coefficients: Vec<f64>,
-    /// Order in d of the samples of online SGD from a random start: `1` for p = 1, `d log d` as 1 for p = 2, else `p - 1` (Ben Arous et al. 2021).
+    /// Order in d of the samples of online SGD from a random start: `1` for p = 1, `d log d` as 1 for p = 2,
+    /// else `p - 1` (Ben Arous et al. 2021).
     pub sample_power: Option<f64>,
 }
 
 /// Panels of the quadrature over [-12, 12].
 const STEPS: usize = 24_000;
 
-/// Information exponent of `y = f(<u, x>)`, `x` standard Gaussian, `|u| = 1`: with exponent p, online SGD needs about d (p = 1), `d log d` (p = 2) or `d^(p-1)`
-/// samples, the continuous cousin of the k-parity's `d^(k-1)`.
+/// Information exponent of `y = f(<u, x>)`, `x` standard Gaussian, `|u| = 1`: with exponent p, online SGD
+/// needs about d (p = 1), `d log d` (p = 2) or `d^(p-1)` samples, the continuous cousin of the k-parity's
+/// `d^(k-1)`.
 ///
-/// Coefficients by Simpson's rule over [-12, 12] (`f` should grow at most polynomially); those below `threshold` times the root of their summed squares count as zero.
+/// Coefficients by Simpson's rule over [-12, 12] (`f` should grow at most polynomially); those below
+/// `threshold` times the root of their summed squares count as zero.
 ///
 /// ```
 /// use curricle_theory::expansion::information_exponent;
@@ -88,7 +91,8 @@ mod tests {
         assert!((relu.coefficients[1] - 0.5).abs() < 1e-6);
     }
 
-    /// A measured point: online correlation ascent on the sphere, steps to overlap 1/2, grows with d as the exponent says (2 against 3).
+    /// A measured point: online correlation ascent on the sphere, steps to overlap 1/2, grows with d as the
+    /// exponent says (2 against 3).
     #[test]
     fn online_sgd_needs_more_for_a_larger_exponent() {
         let steps = |p: usize, d: usize, seed: u64| -> f64 {

@@ -1,10 +1,13 @@
 //! Beyond parity: targets given by their Fourier expansion (juntas, staircases), and the continuous cousin.
 //!
-//! * gradients of a sign neuron at initialisation under four losses ([`Loss`]), and the gap between relevant and irrelevant coordinates;
-//! * [`leap`]: the largest number of new coordinates that the best order of monomials ever has to add at once (Abbe, Boix-Adsera, Misiakiewicz 2022, 2023);
-//!   merged-staircase functions are those of leap 1, the k-parity has leap k, and a generic SGD needs about `d^max(leap-1, 1)` samples;
+//! * gradients of a sign neuron at initialisation under four losses ([`Loss`]), and the gap between relevant
+//!   and irrelevant coordinates;
+//! * [`leap`]: the largest number of new coordinates that the best order of monomials ever has to add at once
+//!   (Abbe, Boix-Adsera, Misiakiewicz 2022, 2023); merged-staircase functions are those of leap 1, the
+//!   k-parity has leap k, and a generic SGD needs about `d^max(leap-1, 1)` samples;
 //! * [`Target::statistical_query`]: the query line of the target's orbit under permuting coordinates;
-//! * [`information_exponent`]: of a single-index model `f(<u,x>)` with Gaussian x (Ben Arous, Gheissari, Jagannath 2021).
+//! * [`information_exponent`]: of a single-index model `f(<u,x>)` with Gaussian x (Ben Arous, Gheissari,
+//!   Jagannath 2021).
 
 mod hermite;
 
@@ -24,7 +27,8 @@ pub struct Target {
     terms: Vec<Monomial>,
 }
 
-/// A loss at `f = 0`; its descent direction is `-dL/df = c y` there, so that all four see the same gradient up to the factor.
+/// A loss at `f = 0`; its descent direction is `-dL/df = c y` there, so that all four see the same gradient
+/// up to the factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
@@ -49,7 +53,8 @@ impl Loss {
 }
 
 impl Target {
-    /// From its terms. Errors: no term but a constant, sets that repeat a coordinate or another set, coordinates not below d, coefficients that are 0 or not finite.
+    /// From its terms. Errors: no term but a constant, sets that repeat a coordinate or another set,
+    /// coordinates not below d, coefficients that are 0 or not finite.
     ///
     /// ```
     /// use curricle_theory::{gradient::Monomial, expansion::Target};
@@ -73,12 +78,22 @@ impl Target {
             let mut set = term.set.clone();
             set.sort_unstable();
             if sets.contains(&set) {
-                return out_of_range("terms", format!("{set:?} twice"), "each set once", "add the coefficients");
+                return out_of_range(
+                    "terms",
+                    format!("{set:?} twice"),
+                    "each set once",
+                    "add the coefficients",
+                );
             }
             sets.push(set);
         }
         if sets.iter().all(Vec::is_empty) {
-            return out_of_range("terms", sets.len(), "at least one non-empty set", "a constant has no support");
+            return out_of_range(
+                "terms",
+                sets.len(),
+                "at least one non-empty set",
+                "a constant has no support",
+            );
         }
         Ok(Self { d, terms })
     }
@@ -132,8 +147,9 @@ impl Target {
         Ok(g)
     }
 
-    /// Statistics of the first gradient for given neurons `(signs, bias)`: `first_phase_bound` and `predicted_batch` take them, with
-    /// the union of the terms as the support. `E[y^2 1[active]]` is bounded by `E y^2` (equal to half of it for odd d and even `y^2`).
+    /// Statistics of the first gradient for given neurons `(signs, bias)`: `first_phase_bound` and
+    /// `predicted_batch` take them, with the union of the terms as the support. `E[y^2 1[active]]` is bounded
+    /// by `E y^2` (equal to half of it for odd d and even `y^2`).
     pub fn statistics(&self, neurons: &[(Vec<i8>, f64)]) -> Result<GradientStatistics> {
         let support = self.support();
         let found = neurons
@@ -184,9 +200,11 @@ impl Target {
         leap(&self.terms.iter().map(|t| t.set.clone()).collect::<Vec<_>>())
     }
 
-    /// Statistical-query line: `q` queries of tolerance `B^(-1/2)` cannot find the support unless `B >= (1-delta) C(d, D)/(q |f|^2)` with D the size of the
-    /// smallest non-constant term and `|f|` its coefficient: all terms of size D move to `C(d, D)` orthogonal places (Parseval, as for parity).
-    /// For targets with terms of several sizes it bounds the *first* step only; later ones are the business of [`leap`].
+    /// Statistical-query line: `q` queries of tolerance `B^(-1/2)` cannot find the support unless
+    /// `B >= (1-delta) C(d, D)/(q |f|^2)` with D the size of the smallest non-constant term and `|f|` its
+    /// coefficient: all terms of size D move to `C(d, D)` orthogonal places (Parseval, as for parity). For
+    /// targets with terms of several sizes it bounds the *first* step only; later ones are the business of
+    /// [`leap`].
     ///
     /// ```
     /// use curricle_theory::expansion::Target;
@@ -201,12 +219,8 @@ impl Target {
         }
         let sizes = self.terms.iter().map(|t| t.set.len()).filter(|s| *s > 0);
         let degree = sizes.min().unwrap_or(1);
-        let weight: f64 = self
-            .terms
-            .iter()
-            .filter(|t| t.set.len() == degree)
-            .map(|t| t.coefficient * t.coefficient)
-            .sum();
+        let weight: f64 =
+            self.terms.iter().filter(|t| t.set.len() == degree).map(|t| t.coefficient * t.coefficient).sum();
         let log2: f64 = (0..degree).map(|i| ((self.d - i) as f64 / (i + 1) as f64).log2()).sum();
         let samples = (log2 + (1.0 - delta).log2() - (queries as f64).log2() - weight.log2()).exp2();
         Bound::new(
@@ -218,7 +232,8 @@ impl Target {
         )
     }
 
-    /// Order of the samples of ordinary SGD by the leap: `d^max(leap-1, 1)` (Abbe et al. 2023, up to logarithms; unit constant).
+    /// Order of the samples of ordinary SGD by the leap: `d^max(leap-1, 1)` (Abbe et al. 2023, up to
+    /// logarithms; unit constant).
     pub fn leap_order(&self) -> Result<Bound> {
         let leap = self.leap()?;
         let power = (leap as f64 - 1.0).max(1.0);
@@ -232,8 +247,9 @@ impl Target {
     }
 }
 
-/// The leap of a family of sets: over all orders, the smallest possible largest number of coordinates that a set adds to the union of those before.
-/// Greedy is optimal: adding the set with the fewest new coordinates never hurts, as it only enlarges the union.
+/// The leap of a family of sets: over all orders, the smallest possible largest number of coordinates that a
+/// set adds to the union of those before. Greedy is optimal: adding the set with the fewest new coordinates
+/// never hurts, as it only enlarges the union.
 ///
 /// ```
 /// use curricle_theory::expansion::leap;
@@ -272,7 +288,8 @@ mod tests {
 
     #[test]
     fn all_losses_by_finite_differences() {
-        let target = Target::new(7, vec![term(&[1], 0.5), term(&[1, 4], -0.25), term(&[0, 2, 5], 0.25)]).unwrap();
+        let target =
+            Target::new(7, vec![term(&[1], 0.5), term(&[1, 4], -0.25), term(&[0, 2, 5], 0.25)]).unwrap();
         let signs = [1, -1, 1, 1, -1, -1, 1];
         let real: Vec<f64> = signs.iter().map(|&s| f64::from(s)).collect();
         let loss = |which: Loss, f: f64, y: f64| match which {
@@ -310,15 +327,15 @@ mod tests {
     #[test]
     fn a_junta_is_found_at_the_predicted_batch() {
         let d = 21;
-        let target = Target::new(d, vec![term(&[0], 0.5), term(&[1], 0.5), term(&[0, 1, 2, 3], 0.5)]).unwrap();
+        let target =
+            Target::new(d, vec![term(&[0], 0.5), term(&[1], 0.5), term(&[0, 1, 2, 3], 0.5)]).unwrap();
         let linear = Target::new(d, vec![term(&[0], 0.5), term(&[1], 0.4)]).unwrap();
         assert_eq!((target.leap().unwrap(), linear.leap().unwrap()), (2, 1));
         let problem = Problem::new(d, linear.support()).unwrap();
         let value = |x: &[f64]| linear.evaluate(x);
         let mut phase = FirstPhase::new(&problem, Supervision::Function(&value), 24, 1, 0).unwrap();
-        let neurons: Vec<(Vec<i8>, f64)> = (0..24)
-            .map(|i| (phase.neurons().signs.row(i).to_vec(), phase.neurons().biases[i]))
-            .collect();
+        let neurons: Vec<(Vec<i8>, f64)> =
+            (0..24).map(|i| (phase.neurons().signs.row(i).to_vec(), phase.neurons().biases[i])).collect();
         let predicted = predicted_batch(&linear.statistics(&neurons).unwrap(), 0.9).unwrap().samples;
         assert!((10.0..1000.0).contains(&predicted), "{predicted}");
         phase.extend((predicted / 4.0) as u64).unwrap();

@@ -25,10 +25,11 @@ pub(crate) fn phi(x: f64) -> f64 {
 
 /// `hat f({j}) ~ sum_i a_i w_ij Phi(b_i/|w_i|)`, with a proved error bound (README, section 7).
 ///
-/// Exactly, `E[relu(<w,x>+b) x_j] = w_j` times an average of `P(u + b + t > 0)` over `|t| <= |w_j|`, where `u` is the sum of the other
-/// terms. Berry-Esseen bounds each probability's distance from normal by `0.56 sum |w_l|^3 / s^3`, `s^2 = sum_{l != j} w_l^2`,
-/// and moving from `Phi((b+t)/s)` to `Phi(b/|w|)` costs at most its largest value at `t = +-w_j`.
-/// A probability error never exceeds 1, so the bound is at most `sum_i |a_i w_ij|`.
+/// Exactly, `E[relu(<w,x>+b) x_j] = w_j` times an average of `P(u + b + t > 0)` over `|t| <= |w_j|`, where
+/// `u` is the sum of the other terms. Berry-Esseen bounds each probability's distance from normal by
+/// `0.56 sum |w_l|^3 / s^3`, `s^2 = sum_{l != j} w_l^2`, and moving from `Phi((b+t)/s)` to `Phi(b/|w|)` costs
+/// at most its largest value at `t = +-w_j`. A probability error never exceeds 1, so the bound is at most
+/// `sum_i |a_i w_ij|`.
 pub fn degree_one_clt(net: &ReluNet) -> DegreeOne {
     let d = net.dimension();
     let mut out = DegreeOne { coefficients: vec![0.0; d], errors: vec![0.0; d] };
@@ -67,10 +68,12 @@ pub struct SmallSupport {
     pub error: f64,
 }
 
-/// Exact spectrum of the network with all hidden weights of size at most `negligible` set to zero, and what that may have changed:
-/// `E|relu(u+v) - relu(u)| <= |v|_2`, hence `error = sum_i |a_i| (sum of neglected w_ij^2)^(1/2)`.
+/// Exact spectrum of the network with all hidden weights of size at most `negligible` set to zero, and what
+/// that may have changed: `E|relu(u+v) - relu(u)| <= |v|_2`, hence
+/// `error = sum_i |a_i| (sum of neglected w_ij^2)^(1/2)`.
 ///
-/// Domain: at most 20 coordinates are left. For a first-phase teacher take half the in-support size, `1/(4k)`.
+/// Domain: at most 20 coordinates are left. For a first-phase teacher take half the in-support size,
+/// `1/(4k)`.
 pub fn small_support_spectrum(net: &ReluNet, negligible: f64) -> Result<SmallSupport> {
     let keep = |v: f64| v.abs() > negligible;
     let coordinates: Vec<usize> =

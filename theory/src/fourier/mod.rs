@@ -1,7 +1,7 @@
 //! Fourier analysis on the cube: exact spectra, closed forms and sampled correlations.
 //!
-//! Convention: subsets are bit masks (bit `j` set: coordinate `j` belongs to `T`), inputs too (bit `j` set: `x_j = -1`), so
-//! `hat f(T) = 2^-d sum_x f(x) (-1)^popcount(x & T)`.
+//! Convention: subsets are bit masks (bit `j` set: coordinate `j` belongs to `T`), inputs too (bit `j` set:
+//! `x_j = -1`), so `hat f(T) = 2^-d sum_x f(x) (-1)^popcount(x & T)`.
 
 mod layer;
 mod sampled;
@@ -24,7 +24,8 @@ pub const MAX_DIMENSION: usize = curricle_core::math::fourier::MAX_DIMENSION;
 /// Below this length a transform is done by one thread.
 const SEQUENTIAL: usize = 1 << 14;
 
-/// Unnormalised Walsh-Hadamard transform, `out[T] = sum_x in[x] (-1)^popcount(x & T)`, in place; parallel above 2^14 values.
+/// Unnormalised Walsh-Hadamard transform, `out[T] = sum_x in[x] (-1)^popcount(x & T)`, in place; parallel
+/// above 2^14 values.
 ///
 /// Length a power of two up to `2^24`. Applying it twice multiplies by the length.
 pub fn walsh_hadamard_in_place(values: &mut [f64]) -> Result<()> {

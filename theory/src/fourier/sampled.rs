@@ -28,7 +28,8 @@ pub struct Correlation {
     pub standard_error: f64,
 }
 
-/// Correlations with all monomials of degree `1..=max_degree` in the given coordinates, on shared samples (so their errors are correlated).
+/// Correlations with all monomials of degree `1..=max_degree` in the given coordinates, on shared samples (so
+/// their errors are correlated).
 ///
 /// Limits: at most 200,000 monomials and `2^32` samples. Pure function of the arguments.
 pub fn sampled_correlations(

@@ -1,11 +1,13 @@
 //! Measured sample complexity of the first phase: run trials, find the smallest batch that is enough.
 //!
-//! Two questions, two functions. [`smallest_batch`] asks for the smallest B at which a fresh trial succeeds with probability at
-//! least `1 - delta` (independent trials at each fixed B, Clopper-Pearson interval). [`recovery_batches`] lets each trial's batch
-//! grow until its criterion first holds, giving a *distribution* over trials (or teachers): medians, and the fraction that fails
-//! below a maximum. The second is cheaper; being a first hitting time on a grid it is slightly smaller than the fixed-B median.
+//! Two questions, two functions. [`smallest_batch`] asks for the smallest B at which a fresh trial succeeds
+//! with probability at least `1 - delta` (independent trials at each fixed B, Clopper-Pearson interval).
+//! [`recovery_batches`] lets each trial's batch grow until its criterion first holds, giving a *distribution*
+//! over trials (or teachers): medians, and the fraction that fails below a maximum. The second is cheaper;
+//! being a first hitting time on a grid it is slightly smaller than the fixed-B median.
 //!
-//! Both take a log of finished trials that can be serialised and passed back in, and a progress callback that may cancel.
+//! Both take a log of finished trials that can be serialised and passed back in, and a progress callback that
+//! may cancel.
 
 mod search;
 mod teachers;
@@ -49,7 +51,8 @@ pub enum Source {
         /// `Some(i)`: always teacher `i`.
         fixed: Option<u64>,
     },
-    /// `count` phase-one teachers with different seeds, pooled (see [`Supervision::Pool`]); trial `t` uses teachers `t count ..`.
+    /// `count` phase-one teachers with different seeds, pooled (see [`Supervision::Pool`]); trial `t` uses
+    /// teachers `t count ..`.
     Pool {
         /// How each is built.
         teacher: TeacherSpec,
@@ -95,7 +98,8 @@ pub struct Experiment {
     pub criterion: Criterion,
     /// Seed of all trials.
     pub seed: u64,
-    /// Ends a trial in the middle with [`TheoryError::Cancelled`] soon after it is set; large batches take minutes.
+    /// Ends a trial in the middle with [`TheoryError::Cancelled`] soon after it is set; large batches take
+    /// minutes.
     pub cancel: Option<Arc<AtomicBool>>,
 }
 

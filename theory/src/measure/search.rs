@@ -39,12 +39,14 @@ pub struct AtBatch {
     pub trials: u64,
     /// Successes among them.
     pub successes: u64,
-    /// Clopper-Pearson interval of the success probability. With curtailed sampling (trials stop once the verdict of the full set is
-    /// certain) its coverage is approximate.
+    /// Clopper-Pearson interval of the success probability. With curtailed sampling (trials stop once the
+    /// verdict of the full set is certain) its coverage is approximate.
     pub interval: Interval,
-    /// Would at least `ceil((1-delta) trials)` of all trials succeed? The point estimate that the search goes by.
+    /// Would at least `ceil((1-delta) trials)` of all trials succeed? The point estimate that the search goes
+    /// by.
     pub meets: bool,
-    /// Does the interval say so too (its lower end is at least `1 - delta`)? Only then is the batch called enough.
+    /// Does the interval say so too (its lower end is at least `1 - delta`)? Only then is the batch called
+    /// enough.
     pub enough: bool,
 }
 
@@ -53,7 +55,8 @@ pub struct AtBatch {
 pub struct SmallestBatch {
     /// Smallest batch whose trials meet `1 - delta`, by the point estimate; `None` when `max_batch` does not.
     pub batch: Option<u64>,
-    /// Smallest batch tried that is enough at the confidence asked for; `None`: too few trials to say so of any.
+    /// Smallest batch tried that is enough at the confidence asked for; `None`: too few trials to say so of
+    /// any.
     pub enough: Option<u64>,
     /// Largest batch found not to meet it (0 when a single sample did).
     pub not_enough: u64,
@@ -74,10 +77,12 @@ pub struct BatchLog {
 /// Trials run at a time; the verdict only looks at them in order.
 const WAVE: u64 = 8;
 
-/// Geometric bracketing by factors of 4, then bisection in `log B`, with `trials` independent trials at each B.
+/// Geometric bracketing by factors of 4, then bisection in `log B`, with `trials` independent trials at each
+/// B.
 ///
-/// Trial `t` at batch B is a pure function of (seed, t, B), so results do not depend on threads, on cancellation or on resuming.
-/// Errors: [`TheoryError::Cancelled`] (the log keeps what was finished), out-of-range settings, anything a trial reports.
+/// Trial `t` at batch B is a pure function of (seed, t, B), so results do not depend on threads, on
+/// cancellation or on resuming. Errors: [`TheoryError::Cancelled`] (the log keeps what was finished),
+/// out-of-range settings, anything a trial reports.
 ///
 /// ```
 /// use curricle_theory::measure::*;

@@ -31,7 +31,8 @@ impl Default for GrowthSpec {
 /// Result of [`recovery_batches`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecoveryBatches {
-    /// Per trial: first batch on the grid from which the criterion holds at two looks in a row; `None`: not by `max_batch`.
+    /// Per trial: first batch on the grid from which the criterion holds at two looks in a row; `None`: not
+    /// by `max_batch`.
     pub batches: Vec<Option<u64>>,
     /// Median over all trials; `None` when half or more fail.
     pub median: Option<f64>,
@@ -53,7 +54,8 @@ pub struct RecoveryLog {
     batches: Vec<Option<u64>>,
 }
 
-/// Lets the batch of each trial grow geometrically until its criterion holds at two looks in a row (one look alone is often luck).
+/// Lets the batch of each trial grow geometrically until its criterion holds at two looks in a row (one look
+/// alone is often luck).
 ///
 /// ```
 /// use curricle_theory::measure::*;
@@ -160,7 +162,14 @@ mod tests {
     use std::cell::Cell;
 
     fn experiment(source: Source, d: usize, criterion: Criterion) -> Experiment {
-        Experiment { problem: Problem::first(d, 2).unwrap(), source, neurons: 24, criterion, seed: 9, cancel: None }
+        Experiment {
+            problem: Problem::first(d, 2).unwrap(),
+            source,
+            neurons: 24,
+            criterion,
+            seed: 9,
+            cancel: None,
+        }
     }
 
     #[test]

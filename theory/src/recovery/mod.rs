@@ -1,10 +1,11 @@
 //! The heavy tail: how often a phase-one teacher lets a student recover the support at all.
 //!
-//! A mirrored phase-one teacher of width `m` has `hat f({j}) = (2/m) sum_{i <= m/2} c(b_i) eps_ij` with signs `eps_ij = chi_S(w_i) w_ij`, fair and (for even
-//! k) independent: a random walk. Its smallest value over the support has positive density at 0 ("anti-concentration"), so the batch a
-//! student needs, which goes like `1/min^2`, has a tail of index 1/2: no finite mean. On top, coordinates outside the support carry the same walk
-//! scaled by `|c_out/c_in|`, about `(k-1)/(d-k)`, and when their largest exceeds the smallest inside, no batch helps. Both scale with
-//! `m^(-1/2)`, so neither depends on the width. Proofs: README, section 4.
+//! A mirrored phase-one teacher of width `m` has `hat f({j}) = (2/m) sum_{i <= m/2} c(b_i) eps_ij` with signs
+//! `eps_ij = chi_S(w_i) w_ij`, fair and (for even k) independent: a random walk. Its smallest value over the
+//! support has positive density at 0 ("anti-concentration"), so the batch a student needs, which goes like
+//! `1/min^2`, has a tail of index 1/2: no finite mean. On top, coordinates outside the support carry the same
+//! walk scaled by `|c_out/c_in|`, about `(k-1)/(d-k)`, and when their largest exceeds the smallest inside, no
+//! batch helps. Both scale with `m^(-1/2)`, so neither depends on the width. Proofs: README, section 4.
 
 mod model;
 mod predict;
@@ -144,9 +145,8 @@ mod tests {
         for m in [16, 256] {
             let model = SignSumModel::new(9, 4, m).unwrap();
             let spec = TeacherSpec { width: m, ..TeacherSpec::default() };
-            let sups: Vec<f64> = (0..60)
-                .map(|i| exact_sup(&phase_one_teacher(&problem, &spec, 3, i).unwrap()))
-                .collect();
+            let sups: Vec<f64> =
+                (0..60).map(|i| exact_sup(&phase_one_teacher(&problem, &spec, 3, i).unwrap())).collect();
             let mean = sups.iter().sum::<f64>() / 60.0;
             assert!(mean < model.sup && model.sup < 4.0 * mean, "m {m}: {mean} against {}", model.sup);
             let high = model.sup_with(0.1).unwrap();
@@ -175,7 +175,11 @@ mod tests {
             at_support += f[7] / 100.0;
         }
         assert!((square / model.mean_square - 1.0).abs() < 0.05, "{square} {}", model.mean_square);
-        assert!((at_support.abs() / model.coherent.abs() - 1.0).abs() < 0.1, "{at_support} {}", model.coherent);
+        assert!(
+            (at_support.abs() / model.coherent.abs() - 1.0).abs() < 0.1,
+            "{at_support} {}",
+            model.coherent
+        );
         assert_eq!(SignSumModel::new(41, 4, 64).unwrap().coherent, 0.0);
     }
 }

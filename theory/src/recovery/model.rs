@@ -1,4 +1,5 @@
-//! The exact law of a phase-one teacher's degree-one correlations, and what it says about size and supremum of its output.
+//! The exact law of a phase-one teacher's degree-one correlations, and what it says about size and supremum
+//! of its output.
 
 use rand::Rng;
 use serde::Serialize;
@@ -13,10 +14,11 @@ use crate::two_phase::samples::{Stream, generator};
 
 /// Population phase-one teachers of one size, all of them at once.
 ///
-/// `f = (1/m) sum_{i <= m/2} h_i`, `h_i = relu(u_i + b_i) - relu(-u_i + b_i)`, `u_i = sum_j w_ij x_j`, with signs
-/// `eps_ij = s(b_i) chi_S(w_i) w_ij`; `s(b) = -1` for `b < 0` when k is odd and d even (the coefficient at an even level changes its sign with
-/// the side of the tie), else +1. For even k the signs are independent and fair. For odd k their product over S is `s(b_i)`, so every
-/// `E h_i` is the same multiple of `chi_S` and the sum keeps it at any width: [`coherent`](Self::coherent).
+/// `f = (1/m) sum_{i <= m/2} h_i`, `h_i = relu(u_i + b_i) - relu(-u_i + b_i)`, `u_i = sum_j w_ij x_j`, with
+/// signs `eps_ij = s(b_i) chi_S(w_i) w_ij`; `s(b) = -1` for `b < 0` when k is odd and d even (the coefficient
+/// at an even level changes its sign with the side of the tie), else +1. For even k the signs are independent
+/// and fair. For odd k their product over S is `s(b_i)`, so every `E h_i` is the same multiple of `chi_S` and
+/// the sum keeps it at any width: [`coherent`](Self::coherent).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SignSumModel {
     /// Dimension.
@@ -35,7 +37,8 @@ pub struct SignSumModel {
     pub coherent: f64,
     /// `E[f^2]`, averaged over teachers: `E[h^2]/(2m) + coherent^2 (1 - 2/m)`.
     pub mean_square: f64,
-    /// Bound on the *expected* supremum, `|coherent| + c |w|_1 (E L_b^2/(2m))^(1/2)`, see [`sup_with`](Self::sup_with).
+    /// Bound on the *expected* supremum, `|coherent| + c |w|_1 (E L_b^2/(2m))^(1/2)`, see
+    /// [`sup_with`](Self::sup_with).
     pub sup: f64,
     /// Size of an outside weight over that of an inside one.
     pub weight_ratio: f64,
@@ -65,7 +68,8 @@ impl SignSumModel {
         Self::build(d, k, width, false)
     }
 
-    /// The same teachers with the weights outside the support set to zero: the repair that removes the outside walks.
+    /// The same teachers with the weights outside the support set to zero: the repair that removes the
+    /// outside walks.
     pub fn pruned(d: usize, k: usize, width: usize) -> Result<Self> {
         Self::build(d, k, width, true)
     }
@@ -117,7 +121,8 @@ impl SignSumModel {
             let (mut own, mut at_support) = (0.0, 0.0);
             for (a, pa) in &pin {
                 // chi_S of a pattern with sum a over k coordinates: (-1)^(number of -1s).
-                let character = if ((k as f64 - a) / 2.0).round() as u64 % 2 == 0 { 1.0 } else { -1.0 };
+                let minuses = ((k as f64 - a) / 2.0).round() as u64;
+                let character = if minuses.is_multiple_of(2) { 1.0 } else { -1.0 };
                 for (c, pc) in &pout {
                     let u = unit * (a + ratio * c);
                     let (p, plus, minus) = (pa * pc, (u + b).max(0.0), (b - u).max(0.0));
@@ -140,8 +145,9 @@ impl SignSumModel {
             steps.push(step);
         }
         let (n, m) = (grid.len() as f64, width as f64);
-        let sd =
-            |of: &dyn Fn(&Step) -> f64| (2.0 * steps.iter().map(|s| of(s).powi(2)).sum::<f64>() / n / m).sqrt();
+        let sd = |of: &dyn Fn(&Step) -> f64| {
+            (2.0 * steps.iter().map(|s| of(s).powi(2)).sum::<f64>() / n / m).sqrt()
+        };
         let mut model = Self {
             d,
             k,
@@ -171,17 +177,18 @@ impl SignSumModel {
         (self.reach() + 1.0) / 2.0
     }
 
-    /// Contraction: `h_b` has slopes at most `L_b = 2` (b > 0) or 1 and `h_b(0) = 0`, so with Rademacher signs
-    /// `E sup_x |sum_i sigma_i h_i(x)| <= E sup_x sum_i sigma_i L_i u_i(x) = E |sum_i sigma_i L_i w_i|_1 <= |w|_1 (sum L_i^2)^(1/2)`.
-    /// For even k the signs are there already; for odd k symmetrising the centred sum costs a factor 2.
+    /// Contraction: `h_b` has slopes at most `L_b = 2` (b > 0) or 1 and `h_b(0) = 0`, so with Rademacher
+    /// signs `E sup_x |sum_i sigma_i h_i(x)| <= E sup_x sum_i sigma_i L_i u_i(x) = E |sum_i sigma_i L_i
+    /// w_i|_1 <= |w|_1 (sum L_i^2)^(1/2)`. For even k the signs are there already; for odd k symmetrising the
+    /// centred sum costs a factor 2.
     fn expected_sup(&self) -> f64 {
         let factor = if self.k.is_multiple_of(2) { 1.0 } else { 2.0 };
         let walk = factor * self.reach() * (2.5 / (2.0 * self.width as f64)).sqrt();
         (self.coherent.abs() + walk).min(self.certain_sup())
     }
 
-    /// `sup_x |f(x)|` is at most this with probability `1 - delta` over teachers. McDiarmid: redrawing one neuron changes the
-    /// supremum by at most `2 (|w|_1 + 1)/m`.
+    /// `sup_x |f(x)|` is at most this with probability `1 - delta` over teachers. McDiarmid: redrawing one
+    /// neuron changes the supremum by at most `2 (|w|_1 + 1)/m`.
     pub fn sup_with(&self, delta: f64) -> Result<f64> {
         check_unit("delta", delta)?;
         let deviation = (self.reach() + 1.0) * ((1.0 / delta).ln() / self.width as f64).sqrt();
@@ -197,8 +204,8 @@ impl SignSumModel {
         Ok((self.mean_square.sqrt() + deviation).min(certain).powi(2))
     }
 
-    /// `max_{j not in S} |hat f({j})|` is at most this with probability `1 - delta` over teachers: given the biases each is a sum of
-    /// independent fair signs (Hoeffding and a union over `d - k`).
+    /// `max_{j not in S} |hat f({j})|` is at most this with probability `1 - delta` over teachers: given the
+    /// biases each is a sum of independent fair signs (Hoeffding and a union over `d - k`).
     pub fn outside_with(&self, delta: f64) -> Result<f64> {
         check_unit("delta", delta)?;
         if self.pruned {
@@ -210,8 +217,9 @@ impl SignSumModel {
         Ok((2.0 * variance * (2.0 * (self.d - self.k) as f64 / delta).ln()).sqrt())
     }
 
-    /// `P(min_{j in S} |hat f({j})| < threshold)` by the central limit theorem, `1 - (2(1 - Phi(t/s)))^k`, and a bound on its error
-    /// (Berry-Esseen, `k * 2 * 0.4748 rho/(s_1^3 sqrt(m/2))`, at most 1). Near 0 it is `k t sqrt(2/pi)/s`: linear, hence the heavy tail.
+    /// `P(min_{j in S} |hat f({j})| < threshold)` by the central limit theorem, `1 - (2(1 - Phi(t/s)))^k`,
+    /// and a bound on its error (Berry-Esseen, `k * 2 * 0.4748 rho/(s_1^3 sqrt(m/2))`, at most 1). Near 0 it
+    /// is `k t sqrt(2/pi)/s`: linear, hence the heavy tail.
     pub fn min_below(&self, threshold: f64) -> Result<(f64, f64)> {
         if !(threshold >= 0.0 && threshold.is_finite()) {
             return out_of_range("threshold", threshold, "[0, inf)", "give a correlation");
@@ -234,7 +242,8 @@ impl SignSumModel {
         )
     }
 
-    /// `P(min inside > max outside)` in the normal approximation, by quadrature: the share of teachers that work at *some* batch.
+    /// `P(min inside > max outside)` in the normal approximation, by quadrature: the share of teachers that
+    /// work at *some* batch.
     pub fn normal_limit(&self) -> f64 {
         let r = self.sd_outside / self.sd_inside;
         if r == 0.0 {
@@ -255,8 +264,9 @@ impl SignSumModel {
         total.clamp(0.0, 1.0)
     }
 
-    /// One teacher's correlations: its signs and biases are drawn as in the algorithm; a finite teacher batch adds, to every weight, noise that is
-    /// half common to all neurons (the activity is 1/2 plus an odd part), so it enters every correlation *coherently*.
+    /// One teacher's correlations: its signs and biases are drawn as in the algorithm; a finite teacher batch
+    /// adds, to every weight, noise that is half common to all neurons (the activity is 1/2 plus an odd
+    /// part), so it enters every correlation *coherently*.
     pub fn draw(&self, teacher_batch: Option<u64>, seed: u64, index: u64) -> Vec<f64> {
         let (d, k, pairs) = (self.d, self.k, self.width / 2);
         let mut rng = generator(seed, index, Stream::SignSums, 0);
@@ -276,7 +286,8 @@ impl SignSumModel {
             slopes.1 += step.slope * step.slope;
         }
         if let Some(batch) = teacher_batch {
-            // Weight noise per unit of in-support weight 1/(2k); a fraction p of the samples is active, p = 1/2 = common 1/4 + own 1/4.
+            // Weight noise per unit of in-support weight 1/(2k); a fraction p of the samples is active, p =
+            // 1/2 = common 1/4 + own 1/4.
             let inside = fourier_gap(d, k, 0.5).map_or(f64::INFINITY, |g| g.inside);
             let noise = 1.0 / (2.0 * (batch as f64).sqrt() * inside * 2.0 * k as f64);
             let spread = (slopes.0 * slopes.0 + slopes.1).sqrt() * noise;

@@ -17,7 +17,8 @@ pub struct RecoveryPrediction {
     pub standard_error: f64,
     /// `P(gap > 0)`: success with infinitely many student samples (same draws).
     pub limit: f64,
-    /// The same by the normal approximation, `P(min_k |N(0,1)| > max_{d-k} |N(0, r^2)|)`, `r = sd_outside/sd_inside` (population teachers only).
+    /// The same by the normal approximation, `P(min_k |N(0,1)| > max_{d-k} |N(0, r^2)|)`,
+    /// `r = sd_outside/sd_inside` (population teachers only).
     pub normal_limit: Option<f64>,
     /// Student batch.
     pub max_batch: u64,
@@ -28,11 +29,12 @@ pub struct RecoveryPrediction {
 }
 
 impl SignSumModel {
-    /// Predicted fraction of teachers from which `fraction` of the student's neurons recovers the support with `max_batch` samples.
+    /// Predicted fraction of teachers from which `fraction` of the student's neurons recovers the support
+    /// with `max_batch` samples.
     ///
     ///
-    /// For even d the ties' share of the student's gradient is left out: to first order it scales all coordinates of a neuron alike, the rest is
-    /// of relative order `d^(-3/2)`.
+    /// For even d the ties' share of the student's gradient is left out: to first order it scales all
+    /// coordinates of a neuron alike, the rest is of relative order `d^(-3/2)`.
     ///
     /// ```
     /// let model = curricle_theory::recovery::SignSumModel::new(15, 4, 64)?;
@@ -82,8 +84,9 @@ impl SignSumModel {
         })
     }
 
-    /// A number that `min_{j in S} |hat f({j})|` exceeds with probability at least `1 - delta` over population teachers: an order statistic of
-    /// exact draws, a confidence limit at 99% for the quantile (`P(Bin(n, delta) < rank) <= 0.01`).
+    /// A number that `min_{j in S} |hat f({j})|` exceeds with probability at least `1 - delta` over
+    /// population teachers: an order statistic of exact draws, a confidence limit at 99% for the quantile
+    /// (`P(Bin(n, delta) < rank) <= 0.01`).
     pub fn inside_with(&self, delta: f64, seed: u64) -> Result<f64> {
         check_unit("delta", delta)?;
         let cost = (self.width / 2 * self.k) as u64;

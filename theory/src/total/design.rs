@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Arm, Point};
 
-/// Lists of sizes. The first of each list is the base; the others vary one at a time around it (a star), or all combinations are taken.
+/// Lists of sizes. The first of each list is the base; the others vary one at a time around it (a star), or
+/// all combinations are taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Design {
     /// Dimensions. An odd k takes the next even d: with odd d labels carry no first-order signal.

@@ -23,8 +23,8 @@ pub struct Exponent {
     pub bootstrap: Option<Interval>,
     /// Exponent of the theorem's term.
     pub theorem: Option<f64>,
-    /// Does the theorem's exponent lie in the wider of the two intervals? `None`: fewer than three points, fewer than half of the trials
-    /// succeeded somewhere, or an interval wider than 2 decides nothing.
+    /// Does the theorem's exponent lie in the wider of the two intervals? `None`: fewer than three points,
+    /// fewer than half of the trials succeeded somewhere, or an interval wider than 2 decides nothing.
     pub agrees: Option<bool>,
 }
 
@@ -33,7 +33,8 @@ pub type Exponents = Vec<Exponent>;
 
 type Key = (Arm, String);
 
-/// Fits every group of at least two points that differ in one variable only (k is varied with the width's ratio to 2^k held fixed).
+/// Fits every group of at least two points that differ in one variable only (k is varied with the width's
+/// ratio to 2^k held fixed).
 pub fn exponents(results: &[PointResult], confidence: f64) -> Result<Exponents> {
     let mut out = Vec::new();
     let ratio = |r: &PointResult| r.point.width as f64 / (r.point.k as f64).exp2();
@@ -43,9 +44,7 @@ pub fn exponents(results: &[PointResult], confidence: f64) -> Result<Exponents> 
         (
             "d",
             Box::new(|r| r.point.d as f64),
-            Box::new(|r| {
-                format!("k = {}, width {}, epsilon {}", r.point.k, r.point.width, r.point.epsilon)
-            }),
+            Box::new(|r| format!("k = {}, width {}, epsilon {}", r.point.k, r.point.width, r.point.epsilon)),
         ),
         (
             "k",

@@ -33,7 +33,8 @@ impl Arm {
     }
 }
 
-/// What is done about teachers whose checkpoint one does not work (module `recovery`). The default changes nothing.
+/// What is done about teachers whose checkpoint one does not work (module `recovery`). The default changes
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Repair {
     /// Zero the hidden weights below this fraction of the neuron's largest; 0 keeps all.
@@ -112,8 +113,9 @@ pub struct Settings {
     pub layer: FirstLayer,
     /// First-phase batch of the teacher; `None`: the population gradient.
     pub teacher_batch: Option<u64>,
-    /// Checkpoint two is trained until its loss is at most this multiple of epsilon. A student of its sign inherits its error rate e, at most its loss, and pays
-    /// 2e of hinge loss for it, so "teacher loss O(epsilon)" needs a constant below 1/2.
+    /// Checkpoint two is trained until its loss is at most this multiple of epsilon. A student of its sign
+    /// inherits its error rate e, at most its loss, and pays 2e of hinge loss for it, so "teacher loss
+    /// O(epsilon)" needs a constant below 1/2.
     pub teacher_epsilon: f64,
     /// Repairs of checkpoint one.
     pub repair: Repair,
@@ -125,8 +127,8 @@ pub struct Settings {
     pub max_second: u64,
     /// Step of the second phase, as a multiple of the theorem's `A/(R sqrt(T))`.
     pub step: f64,
-    /// Scale the step by the norm bound `R = (1 + m d^2)^(1/2)` of features with `|w|_inf <= 1` instead of the actual `|w|_1`; this is where the
-    /// theorem's d^2 is.
+    /// Scale the step by the norm bound `R = (1 + m d^2)^(1/2)` of features with `|w|_inf <= 1` instead of
+    /// the actual `|w|_1`; this is where the theorem's d^2 is.
     pub worst_case_norm: bool,
     /// Factor between looks.
     pub factor: f64,
@@ -202,17 +204,20 @@ impl Settings {
     }
 }
 
-/// The tuned step of the second phase, as a multiple of the theorem's `A/(R sqrt(T))` (`examples/second_phase.rs`).
+/// The tuned step of the second phase, as a multiple of the theorem's `A/(R sqrt(T))`
+/// (`examples/second_phase.rs`).
 pub const TUNED_STEP: f64 = 4.0;
 
-/// Radius A and norm R of the second phase at (k, m, epsilon): A is 1.5 times what nine of ten pruned first layers need, R theirs in the median. They depend on
-/// the sizes alone, so that every arm runs the same second phase.
+/// Radius A and norm R of the second phase at (k, m, epsilon): A is 1.5 times what nine of ten pruned first
+/// layers need, R theirs in the median. They depend on the sizes alone, so that every arm runs the same
+/// second phase.
 pub(super) fn radius_and_norm(point: &Point, settings: &Settings) -> Result<(f64, f64)> {
     let problem = Problem::first(point.k, point.k)?;
     let layer = |draw| pruned_layer(point.k, point.width, settings.seed, draw);
     let bound = second_phase_draws(&problem, point.epsilon, 21, settings.seed, layer)?;
     // T_2 = (2AR/eps)^2, solved for A.
-    let radius = 1.5 * bound.ingredients["quantile_90"].sqrt() * point.epsilon / (2.0 * bound.ingredients["R"]);
+    let radius =
+        1.5 * bound.ingredients["quantile_90"].sqrt() * point.epsilon / (2.0 * bound.ingredients["R"]);
     let norm = match settings.worst_case_norm {
         true => (1.0 + point.width as f64 * (point.d as f64).powi(2)).sqrt(),
         false => bound.ingredients["R"],

@@ -57,7 +57,8 @@ pub struct PointResult {
     pub teacher_loss: Option<f64>,
     /// Median of the lowest hinge loss that students saw.
     pub lowest_loss: Option<f64>,
-    /// Median over trials of the smallest loss that any width could reach on a literal first layer's direction.
+    /// Median over trials of the smallest loss that any width could reach on a literal first layer's
+    /// direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank_one: Option<f64>,
     /// Radius A of the second phase.
@@ -87,9 +88,11 @@ pub struct Confirmation {
     pub interval: Interval,
 }
 
-/// Measures the points in order. Points that cannot be had (no signal, no comparator) are returned with the reason.
+/// Measures the points in order. Points that cannot be had (no signal, no comparator) are returned with the
+/// reason.
 ///
-/// Errors: [`TheoryError::Cancelled`] when the callback breaks or `cancel` is set (the log keeps what was finished), a log of other settings.
+/// Errors: [`TheoryError::Cancelled`] when the callback breaks or `cancel` is set (the log keeps what was
+/// finished), a log of other settings.
 pub fn measure_points(
     points: &[Point],
     settings: &Settings,
@@ -104,23 +107,23 @@ pub fn measure_points(
     }
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for point in points {
-        let bench = match affordable(point, settings)
-            .and_then(|()| Bench::new(point, settings, cancel.cloned()))
-        {
-            Ok(bench) => bench,
-            Err(e @ TheoryError::Linalg(_)) => return Err(e),
-            Err(e) => {
-                missing.push((point.clone(), e.to_string()));
-                continue;
-            }
-        };
+        let bench =
+            match affordable(point, settings).and_then(|()| Bench::new(point, settings, cancel.cloned())) {
+                Ok(bench) => bench,
+                Err(e @ TheoryError::Linalg(_)) => return Err(e),
+                Err(e) => {
+                    missing.push((point.clone(), e.to_string()));
+                    continue;
+                }
+            };
         let outcomes = trials(&bench, log.points.entry(point.name()).or_default(), progress)?;
         found.push(summarise(&bench, outcomes)?);
     }
     Ok((found, missing))
 }
 
-/// Labels that the normal model predicts to need more than the largest batch are not tried: every trial would run into it.
+/// Labels that the normal model predicts to need more than the largest batch are not tried: every trial would
+/// run into it.
 fn affordable(point: &Point, settings: &Settings) -> Result<()> {
     if point.arm != Arm::Labels {
         return Ok(());
@@ -192,17 +195,18 @@ fn summarise(bench: &Bench<'_>, outcomes: Vec<Outcome>) -> Result<PointResult> {
     })
 }
 
-/// Smallest value that at least a fraction `q` of all trials does not exceed; trials without a value count as infinite.
+/// Smallest value that at least a fraction `q` of all trials does not exceed; trials without a value count as
+/// infinite.
 fn quantile(outcomes: &[Outcome], of: impl Fn(&Outcome) -> Option<u64>, q: f64) -> Option<f64> {
-    let mut values: Vec<f64> =
-        outcomes.iter().map(|o| of(o).map_or(f64::INFINITY, |v| v as f64)).collect();
+    let mut values: Vec<f64> = outcomes.iter().map(|o| of(o).map_or(f64::INFINITY, |v| v as f64)).collect();
     values.sort_by(f64::total_cmp);
     let index = ((q * values.len() as f64 - 1e-9).ceil() as usize).clamp(1, values.len()) - 1;
     Some(values[index]).filter(|v| v.is_finite())
 }
 
-/// Runs `trials` fresh trials of a point at fixed sizes: the first and the second phase each at the `1 - delta/2` quantile found (so that by
-/// a union both suffice with probability `1 - delta`), from a seed that was not used for finding them. `None`: those quantiles do not exist.
+/// Runs `trials` fresh trials of a point at fixed sizes: the first and the second phase each at the
+/// `1 - delta/2` quantile found (so that by a union both suffice with probability `1 - delta`), from a seed
+/// that was not used for finding them. `None`: those quantiles do not exist.
 pub fn confirm(
     result: &PointResult,
     settings: &Settings,
@@ -253,7 +257,8 @@ mod tests {
         assert!(first(0) < 4.0 * first(1), "{} {}", first(0), first(1));
         assert!(whole[0].reached >= 4 && whole[0].teacher_loss.unwrap() <= 0.075, "{:?}", whole[0]);
         let mut log = TotalLog::default();
-        let stop = |p: &Progress| if p.done >= 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let stop =
+            |p: &Progress| if p.done >= 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         assert_eq!(measure_points(&points, &settings, &mut log, &stop, None), Err(TheoryError::Cancelled));
         let text = serde_json::to_string(&log).unwrap();
         let mut log: TotalLog = serde_json::from_str(&text).unwrap();

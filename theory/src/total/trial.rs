@@ -11,7 +11,8 @@ use crate::error::Result;
 use crate::net::ReluNet;
 use crate::obstruction::best_hinge;
 use crate::two_phase::{
-    FirstLayer, FirstPhase, Labeller, Problem, SecondPhase, SecondTrainer, Supervision, Trained, phase_one_teacher,
+    FirstLayer, FirstPhase, Labeller, Problem, SecondPhase, SecondTrainer, Supervision, Trained,
+    phase_one_teacher,
 };
 
 /// What one trial needed.
@@ -23,7 +24,8 @@ pub struct Outcome {
     pub second: Option<u64>,
     /// Lowest hinge loss seen in the student's second phase.
     pub lowest: Option<f64>,
-    /// Smallest hinge loss that any width could reach on the direction of a literal progressive first layer (`obstruction`), up to k = 8.
+    /// Smallest hinge loss that any width could reach on the direction of a literal progressive first layer
+    /// (`obstruction`), up to k = 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank_one: Option<f64>,
     /// Samples of the teacher's second phase; `None`: it did not reach epsilon, or the arm has no teacher.
@@ -65,15 +67,11 @@ impl<'a> Bench<'a> {
 
     fn second_phase(&self, samples: u64) -> SecondPhase {
         // A step of c A/(R sqrt(T)) is the theorem's with norm R/c.
-        SecondPhase {
-            samples,
-            radius: self.radius,
-            feature_norm: self.feature_norm / self.settings.step,
-        }
+        SecondPhase { samples, radius: self.radius, feature_norm: self.feature_norm / self.settings.step }
     }
 
-    /// Trains the second layer with more and more samples until the loss is reached at two looks in a row: samples, what was trained with
-    /// them, and the lowest loss seen.
+    /// Trains the second layer with more and more samples until the loss is reached at two looks in a row:
+    /// samples, what was trained with them, and the lowest loss seen.
     fn until_epsilon(
         &self,
         layer: &ReluNet,
@@ -103,7 +101,8 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// First phase until the fraction of neurons ranks the support on top at two looks in a row; at the first of them the layer is taken.
+    /// First phase until the fraction of neurons ranks the support on top at two looks in a row; at the first
+    /// of them the layer is taken.
     fn until_ranked(&self, mut phase: FirstPhase<'_>, most: u64) -> Result<Option<(u64, ReluNet)>> {
         let mut held = None;
         let mut target = FIRST as f64;
@@ -130,12 +129,7 @@ impl<'a> Bench<'a> {
         ReluNet::new(w, b, zero, 0.0)
     }
 
-    fn student<'b>(
-        &'b self,
-        supervision: Supervision<'b>,
-        seed: u64,
-        trial: u64,
-    ) -> Result<FirstPhase<'b>> {
+    fn student<'b>(&'b self, supervision: Supervision<'b>, seed: u64, trial: u64) -> Result<FirstPhase<'b>> {
         let phase = FirstPhase::new(&self.problem, supervision, self.point.width / 2, seed, trial)?;
         Ok(phase.cancel_with(self.cancel.clone()))
     }

@@ -1,8 +1,9 @@
 //! Bit-sliced kernels: which samples activate a sign neuron, and the signed sums of its active samples.
 //!
-//! A column of 64 words holds one coordinate of 4096 samples. The number of disagreements of `w` and `x` is added up in
-//! vertical counters (Harley-Seal: eight columns cost seven carry-save adders), preset so that the top plane is the comparison
-//! with the threshold; the sums are population counts. All in integers: every instruction set gives the same numbers.
+//! A column of 64 words holds one coordinate of 4096 samples. The number of disagreements of `w` and `x` is
+//! added up in vertical counters (Harley-Seal: eight columns cost seven carry-save adders), preset so that
+//! the top plane is the comparison with the threshold; the sums are population counts. All in integers: every
+//! instruction set gives the same numbers.
 
 use super::samples::{Block, WORDS};
 
@@ -25,7 +26,8 @@ pub(crate) struct NeuronSums<'a> {
     pub sums: &'a mut [i64],
 }
 
-/// Adds `sum_s y x_j 1[active]` for every coordinate, and the number of active samples. `agree[j]` holds the bits of `y x_j`.
+/// Adds `sum_s y x_j 1[active]` for every coordinate, and the number of active samples. `agree[j]` holds the
+/// bits of `y x_j`.
 pub(crate) fn signed_sums(
     block: &Block,
     valid: &[u64; WORDS],
@@ -129,7 +131,8 @@ fn active_generic(block: &Block, valid: &[u64; WORDS], neuron: &SignNeuron) -> [
     if allowed >= d {
         return *valid;
     }
-    // `planes` bits hold 0..=d; counting starts at 2^planes - 1 - allowed, so the next plane is set iff count > allowed.
+    // `planes` bits hold 0..=d; counting starts at 2^planes - 1 - allowed, so the next plane is set iff count
+    // > allowed.
     let planes = (usize::BITS - d.leading_zeros()).max(3) as usize;
     let start = (1usize << planes) - 1 - allowed;
     let preset = |bit: usize| {

@@ -1,11 +1,12 @@
-//! Algorithm 1 run for real: one big-batch gradient step on the first layer from the symmetric initialisation, then convex
-//! hinge SGD on the second layer.
+//! Algorithm 1 run for real: one big-batch gradient step on the first layer from the symmetric
+//! initialisation, then convex hinge SGD on the second layer.
 //!
-//! A trial is a pure function of `(seed, trial)`: neurons and samples come from generators keyed by it, and the sums are integers
-//! (labels) or added in a fixed order (networks), so results do not depend on the number of threads.
+//! A trial is a pure function of `(seed, trial)`: neurons and samples come from generators keyed by it, and
+//! the sums are integers (labels) or added in a fixed order (networks), so results do not depend on the
+//! number of threads.
 //!
-//! Neuron `i` and its mirror image see the same samples and get opposite gradients, so only one of each pair is simulated in
-//! the first phase.
+//! Neuron `i` and its mirror image see the same samples and get opposite gradients, so only one of each pair
+//! is simulated in the first phase.
 
 pub(crate) mod evaluate;
 mod kernel;
@@ -48,8 +49,9 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Any support. Errors: no distinct coordinates below `d`; `d > 4096`. Odd k with odd d is a problem like any other for checkpoints; that
-    /// labels carry no first-order signal there is for their sources to say ([`crate::gradient::fourier_gap`]).
+    /// Any support. Errors: no distinct coordinates below `d`; `d > 4096`. Odd k with odd d is a problem like
+    /// any other for checkpoints; that labels carry no first-order signal there is for their sources to say
+    /// ([`crate::gradient::fourier_gap`]).
     pub fn new(d: usize, support: Vec<usize>) -> Result<Self> {
         check_support(&support, d)?;
         if d > MAX_DIMENSION {
@@ -94,9 +96,9 @@ pub enum Supervision<'a> {
     Labels,
     /// The logit margin of a network (correlation loss).
     Net(&'a ReluNet),
-    /// Several checkpoints or teacher seeds: the batch is split evenly, one gradient step from the same initialisation is taken
-    /// for each, and coordinates are ranked by the root of the summed squares (a *sum* of gradients would only be another
-    /// random sign sum, see `recovery`).
+    /// Several checkpoints or teacher seeds: the batch is split evenly, one gradient step from the same
+    /// initialisation is taken for each, and coordinates are ranked by the root of the summed squares (a
+    /// *sum* of gradients would only be another random sign sum, see `recovery`).
     Pool(&'a [ReluNet]),
     /// Any function of `x` (as `+-1.0`); slow, one call per sample.
     Function(&'a (dyn Fn(&[f64]) -> f64 + Sync)),
@@ -111,8 +113,8 @@ pub struct Neurons {
     pub biases: Vec<f64>,
 }
 
-/// `4k` biases at the centres of equal cells of (-1, 1): `-1 + (l + 1/2)/(2k)`. After the first phase `<w, x>` has `k+1` values `1/k`
-/// apart on the support, so there is a knot on either side of each.
+/// `4k` biases at the centres of equal cells of (-1, 1): `-1 + (l + 1/2)/(2k)`. After the first phase
+/// `<w, x>` has `k+1` values `1/k` apart on the support, so there is a knot on either side of each.
 pub fn bias_grid(k: usize) -> Vec<f64> {
     (0..4 * k).map(|l| -1.0 + (l as f64 + 0.5) / (2 * k) as f64).collect()
 }
@@ -243,7 +245,12 @@ impl<'a> FirstPhase<'a> {
     /// Adds `samples` fresh samples to the batch (split evenly over the sources of a pool, rounded up).
     pub fn extend(&mut self, samples: u64) -> Result<()> {
         if samples > 1 << 40 {
-            return out_of_range("batch", samples, "up to 2^40", "no machine finishes that; use `theory bounds`");
+            return out_of_range(
+                "batch",
+                samples,
+                "up to 2^40",
+                "no machine finishes that; use `theory bounds`",
+            );
         }
         let sources = self.sums.len() as u64;
         for source in 0..self.sums.len() {
@@ -338,7 +345,8 @@ impl<'a> FirstPhase<'a> {
         Ok((product(&self.activity(&block), &x), eighth))
     }
 
-    /// A batch that is being added ends with [`TheoryError::Cancelled`] soon after the flag is set; the phase is then of no further use.
+    /// A batch that is being added ends with [`TheoryError::Cancelled`] soon after the flag is set; the phase
+    /// is then of no further use.
     pub fn cancel_with(mut self, flag: Option<Arc<AtomicBool>>) -> Self {
         self.cancel = flag;
         self
@@ -377,7 +385,8 @@ impl<'a> FirstPhase<'a> {
         &self.sums[0] / self.counts[0].max(1) as f64
     }
 
-    /// `E[y^2 1[active]]` per neuron, of the first source; `P(active)` is not tracked for labels, where this is `None`.
+    /// `E[y^2 1[active]]` per neuron, of the first source; `P(active)` is not tracked for labels, where this
+    /// is `None`.
     pub(crate) fn second_moments(&self) -> Option<Array1<f64>> {
         let labels = matches!(self.supervision, Supervision::Labels);
         (!labels).then(|| &self.squares[0] / self.counts[0].max(1) as f64)
@@ -403,7 +412,8 @@ impl<'a> FirstPhase<'a> {
         rank(&self.scores(), &self.problem.support)
     }
 
-    /// The first layer after the step, in mirrored pairs: rows `i` and `i + m` are opposite. See [`FirstLayer`].
+    /// The first layer after the step, in mirrored pairs: rows `i` and `i + m` are opposite. See
+    /// [`FirstLayer`].
     pub fn first_layer(&self, rule: FirstLayer) -> (Array2<f64>, Array1<f64>) {
         let (m, d) = self.neurons.signs.dim();
         let k = self.problem.k();
@@ -436,9 +446,10 @@ impl<'a> FirstPhase<'a> {
 pub enum FirstLayer {
     /// The gradient itself, each neuron scaled so that its k largest entries average `1/(2k)` (Algorithm 1).
     Gradient,
-    /// The k largest entries keep the signs of their initialisation, `+-1/(2k)`, the others become 0. Under an odd teacher and odd d
-    /// all gradients are multiples of *one* vector (README, section 4), so `Gradient` leaves a first layer of rank one; this rule keeps
-    /// the diversity the second phase's width argument needs.
+    /// The k largest entries keep the signs of their initialisation, `+-1/(2k)`, the others become 0. Under
+    /// an odd teacher and odd d all gradients are multiples of *one* vector (README, section 4), so
+    /// `Gradient` leaves a first layer of rank one; this rule keeps the diversity the second phase's width
+    /// argument needs.
     PrunedInit,
 }
 
@@ -454,7 +465,8 @@ fn check_neurons(neurons: usize) -> Result<()> {
     Ok(())
 }
 
-/// Ties go to the higher index: the support is usually the first coordinates, and a tie must not count as having found it.
+/// Ties go to the higher index: the support is usually the first coordinates, and a tie must not count as
+/// having found it.
 fn top_k(scores: &[f64], k: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).rev().collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

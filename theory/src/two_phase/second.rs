@@ -23,9 +23,11 @@ pub struct SecondPhase {
     pub feature_norm: f64,
 }
 
-/// Trains the second layer of `net` (and its output bias) on fresh labelled samples from zero; returns the network with the averaged iterate.
+/// Trains the second layer of `net` (and its output bias) on fresh labelled samples from zero; returns the
+/// network with the averaged iterate.
 ///
-/// Expected loss exceeds that of any comparator of norm at most `A` by at most `A R / sqrt(T_2)` (README, section 5).
+/// Expected loss exceeds that of any comparator of norm at most `A` by at most `A R / sqrt(T_2)` (README,
+/// section 5).
 pub fn train_second_layer(
     net: &ReluNet,
     problem: &Problem,
@@ -45,7 +47,8 @@ pub enum Labeller<'a> {
     Sign(&'a ReluNet),
 }
 
-/// As [`train_second_layer`], from any labeller; `key` is `(seed, trial)`. Ends with [`TheoryError::Cancelled`] soon after `cancel` is set.
+/// As [`train_second_layer`], from any labeller; `key` is `(seed, trial)`. Ends with
+/// [`TheoryError::Cancelled`] soon after `cancel` is set.
 pub fn train_second_layer_from(
     net: &ReluNet,
     problem: &Problem,
@@ -120,7 +123,8 @@ pub(super) fn check_settings(settings: &SecondPhase) -> Result<()> {
     Ok(())
 }
 
-/// Hinge loss and error rate of `net` on `samples` fresh labelled samples (a margin of exactly 0 counts as half an error).
+/// Hinge loss and error rate of `net` on `samples` fresh labelled samples (a margin of exactly 0 counts as
+/// half an error).
 pub fn hinge_loss(
     net: &ReluNet,
     problem: &Problem,

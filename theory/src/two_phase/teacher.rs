@@ -13,7 +13,8 @@ use crate::threshold::threshold_levels;
 /// Output weights of a phase-one teacher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputSigns {
-    /// Neuron `i + m/2` copies neuron `i` and negates its output weight: `f = 0` at initialisation and `f` odd afterwards.
+    /// Neuron `i + m/2` copies neuron `i` and negates its output weight: `f = 0` at initialisation and `f`
+    /// odd afterwards.
     Mirrored,
     /// All output weights `+1/m`: `f` is not odd, so even levels leak into the student's gradient.
     AllPlus,
@@ -26,12 +27,14 @@ pub struct TeacherSpec {
     pub width: usize,
     /// First-phase batch; `None` is the population gradient.
     pub batch: Option<u64>,
-    /// Probability of a +1 weight at initialisation; 0.5 is the algorithm's. Anything else makes the sign sums coherent (module `recovery`).
+    /// Probability of a +1 weight at initialisation; 0.5 is the algorithm's. Anything else makes the sign
+    /// sums coherent (module `recovery`).
     pub plus_probability: f64,
     /// Output weights.
     pub output: OutputSigns,
-    /// Subtract from every gradient coordinate its mean over the neurons. Half of a finite batch's noise is common to all neurons and
-    /// adds up coherently in the mirrored sum, while the signal adds up as a random walk; this removes it (module `recovery`).
+    /// Subtract from every gradient coordinate its mean over the neurons. Half of a finite batch's noise is
+    /// common to all neurons and adds up coherently in the mirrored sum, while the signal adds up as a random
+    /// walk; this removes it (module `recovery`).
     pub centred: bool,
 }
 
@@ -41,8 +44,9 @@ impl Default for TeacherSpec {
     }
 }
 
-/// The teacher after its first phase: `w_ij = sign(a_i) (gradient per unit a_i) / (2k |hat g(k-1)|)`, so in the population limit
-/// `+-1/(2k)` on the support and `|hat g(k+1)/hat g(k-1)|/(2k)` in size elsewhere; biases and output weights as drawn.
+/// The teacher after its first phase: `w_ij = sign(a_i) (gradient per unit a_i) / (2k |hat g(k-1)|)`, so in
+/// the population limit `+-1/(2k)` on the support and `|hat g(k+1)/hat g(k-1)|/(2k)` in size elsewhere;
+/// biases and output weights as drawn.
 ///
 /// Pure function of `(seed, index)`.
 ///

@@ -1,17 +1,18 @@
 //! The second phase of one first layer with many sample counts, by the cheapest exact form.
 //!
-//! When at most [`MOST`] coordinates carry weight, features take `2^r` values `phi_p`, the iterate stays in their span, `a = sum_p c_p phi_p`, and SGD runs on the
-//! `2^r` outputs `F = K c` with `K` the Gram matrix: one step costs `2^r` additions instead of three passes over the width, and the loss is exact.
-//! Otherwise it is [`train_second_layer_from`] and a loss on fresh samples.
+//! When at most [`MOST`] coordinates carry weight, features take `2^r` values `phi_p`, the iterate stays in
+//! their span, `a = sum_p c_p phi_p`, and SGD runs on the `2^r` outputs `F = K c` with `K` the Gram matrix:
+//! one step costs `2^r` additions instead of three passes over the width, and the loss is exact. Otherwise it
+//! is [`train_second_layer_from`] and a loss on fresh samples.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{Array1, Array2};
 
+use super::Problem;
 use super::evaluate::Evaluator;
 use super::samples::{Block, Stream, block_count, block_samples, generator};
 use super::second::{Labeller, SecondPhase, check_settings, hinge_loss, train_second_layer_from};
-use super::Problem;
 use crate::error::{Result, TheoryError};
 use crate::net::ReluNet;
 
@@ -56,8 +57,7 @@ impl<'a> SecondTrainer<'a> {
             teacher.check_dimension(problem.dimension())?;
         }
         let active = carrying(layer, problem.support());
-        let patterns =
-            (active.len() <= MOST).then(|| Patterns::new(layer, problem, labeller, active));
+        let patterns = (active.len() <= MOST).then(|| Patterns::new(layer, problem, labeller, active));
         Ok(Self { layer, problem, labeller, patterns })
     }
 
