@@ -8,10 +8,10 @@
 //! `- + -`). Then at any width its hinge loss is at least `2 (D - q) / 2^k`.
 //!
 //! *Proof.* Take a triple `t_1 < t_2 < t_3` with labels `y, -y, y` inside one linear piece of g:
-//! `g(t_2) = l g(t_1) + (1-l) g(t_3)`. Then `l (1 - y g(t_1))_+ + (1 + y g(t_2))_+ + (1-l) (1 - y g(t_3))_+
-//! >= l - l y g(t_1) + 1 + y g(t_2) + (1-l) - (1-l) y g(t_3) = 2`, so the triple's three losses sum to at
-//! least 2. Each knot lies inside at most one of D disjoint triples; the other `D - q` cost 2 each, of `2^k`
-//! equally likely patterns. QED
+//! `g(t_2) = l g(t_1) + (1-l) g(t_3)`. Its losses, weighted with `l`, 1 and `1-l`, sum to at least
+//! `l (1 - y g(t_1)) + (1 + y g(t_2)) + (1-l) (1 - y g(t_3)) = 2`, so the three losses sum to at least 2.
+//! Each knot lies inside at most one of D disjoint triples; the other `D - q` cost 2 each, of `2^k` equally
+//! likely patterns. QED
 //!
 //! Random directions give D of about a fifth of `2^k` while the grid has `2k` knots within reach, so for
 //! large k the loss is bounded away from 0; at k = 4 and 6 the statement is vacuous or weak and

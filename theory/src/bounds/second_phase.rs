@@ -39,7 +39,7 @@ pub struct SecondPhaseBound {
 /// # Ok::<(), curricle_theory::TheoryError>(())
 /// ```
 pub fn pruned_layer(k: usize, width: usize, seed: u64, draw: u64) -> Result<ReluNet> {
-    if k == 0 || width < 2 || width > 1 << 20 {
+    if k == 0 || !(2..=1 << 20).contains(&width) {
         return out_of_range("width", width, "2..=2^20 with k >= 1", "mirrored neurons come in pairs");
     }
     let pairs = width / 2;

@@ -25,5 +25,5 @@ mod trial;
 pub use design::Design;
 pub use fit::{Exponent, Exponents, exponents};
 pub use spec::{Arm, Point, Repair, Settings, TUNED_STEP};
-pub use sweep::{Confirmation, PointResult, TotalLog, Totals, confirm, measure_points};
+pub use sweep::{Confirmation, Missing, PointResult, TotalLog, Totals, confirm, measure_points};
 pub use trial::{Outcome, run_trial};

@@ -88,6 +88,9 @@ pub struct Confirmation {
     pub interval: Interval,
 }
 
+/// A point that cannot be had, and why.
+pub type Missing = (Point, String);
+
 /// Measures the points in order. Points that cannot be had (no signal, no comparator) are returned with the
 /// reason.
 ///
@@ -99,7 +102,7 @@ pub fn measure_points(
     log: &mut TotalLog,
     progress: Callback<'_>,
     cancel: Option<&Arc<AtomicBool>>,
-) -> Result<(Vec<PointResult>, Vec<(Point, String)>)> {
+) -> Result<(Vec<PointResult>, Vec<Missing>)> {
     settings.check()?;
     let key = Settings { trials: 0, ..settings.clone() };
     if *log.settings.get_or_insert_with(|| key.clone()) != key {
