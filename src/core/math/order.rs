@@ -1,7 +1,7 @@
 //! Medians and their intervals, of numbers of which some are only known to lie between bounds.
 //!
-//! **Censoring.** A run that ended after b samples without reaching a level has a sample count above b: of it only `[b, inf)` is
-//! known. The r-th smallest true number is at least the r-th smallest lower bound and at most the r-th smallest upper
+//! **Censoring.** A run that ended after b samples without reaching a level has a sample count above b: of it only
+//! `[b, inf)` is known. The r-th smallest true number is at least the r-th smallest lower bound and at most the r-th smallest upper
 //! bound, whatever the true numbers are, so lower and upper bounds are ranked apart ([`Ranked`]), and an interval is
 //! never narrower than the true numbers would make it. Where an order statistic's upper bound is infinite only its
 //! lower bound is shown.

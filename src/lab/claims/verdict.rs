@@ -1,16 +1,15 @@
 //! From what a claim finds in each seed to its verdict.
 //!
-//! **Medians.** The interval is the order-statistic confidence interval of the median ([`curricle_core::math::order`]). A run
-//! that never reached a level enters as a bound, not as a number. The p-value is that of the two-sided sign test, for
-//! which the interval is the inversion: PASS or FAIL is p <= 1 - confidence.
+//! **Medians.** The interval is the order-statistic confidence interval of the median ([`curricle_core::math::order`]).
+//! A run that never reached a level enters as a bound, not as a number. The p-value is that of the two-sided sign test,
+//! for which the interval is the inversion: PASS or FAIL is p <= 1 - confidence.
 //!
 //! **Shares.** The interval is the exact binomial one (Clopper and Pearson), the p-value twice the smaller exact tail.
 //!
-//! **Verdict.** PASS or FAIL where an interval that covers at least `confidence` lies on one side of the bound, and every seed has
-//! a result; otherwise INCONCLUSIVE, with the number of seeds that would be needed. Several claims are several
-//! chances to be wrong: Holm's step-down adjustment of the p-values gives the verdict that holds for all claims of
-//! the spec together (S. Holm,
-//! *Scand. J. Statist.* 6, 1979).
+//! **Verdict.** PASS or FAIL where an interval that covers at least `confidence` lies on one side of the bound, and
+//! every seed has a result; otherwise INCONCLUSIVE, with the number of seeds that would be needed. Several claims are
+//! several chances to be wrong: Holm's step-down adjustment of the p-values gives the verdict that holds for all claims
+//! of the spec together (S. Holm, *Scand. J. Statist.* 6, 1979).
 
 use super::{Bound, ClaimKind, Evidence, Finding, condition};
 use curricle_core::math::binomial::{at_least, at_most};
