@@ -1,5 +1,6 @@
 //! `curricle bench --all-devices`: the GPU engine's speed and agreement on every adapter, as a file one can send.
 
+use super::common::Json;
 use super::timing::run_pytorch;
 use anyhow::Context;
 use curricle_core::math::order::median;
@@ -50,9 +51,9 @@ pub struct BenchDevicesArgs {
     /// The file to write; the plot goes beside it, as .svg and .png
     #[arg(long, value_name = "FILE", default_value = "bench-devices.json")]
     pub output: PathBuf,
-    /// One JSON object on stdout; everything else goes to stderr
-    #[arg(long)]
-    pub json: bool,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -177,7 +178,7 @@ pub fn run(args: &BenchDevicesArgs) -> anyhow::Result<()> {
             std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
-    if args.json {
+    if args.json.asked() {
         return super::print_json(&bench);
     }
     Ok(super::print(&(table(&bench) + &format!("written to {}\n", args.output.display())))?)

@@ -7,11 +7,12 @@ mod progress;
 pub(super) mod sources;
 
 use super::Usage;
+use super::common::Common;
 use anyhow::Result;
 use arguments::{Degrees, LayerList, SupportList};
 use curricle_core::model::LogitModel;
 use curricle_core::task::BooleanTask;
-use curricle_lab::device::{Device, DeviceChoice};
+use curricle_lab::device::Device;
 use curricle_probe::ParityTransformer;
 use curricle_probe::transition::chance;
 use curricle_probe::{
@@ -42,7 +43,7 @@ pub struct CorrelateArgs {
     /// Coordinates of the support, from 0, such as 2,5,7,11; nodes of a hierarchy separated by ';'
     #[arg(long, value_name = "LIST")]
     pub support: Option<SupportList>,
-    /// Sizes of the subsets, 1 to 5, such as 1-3 or 1,3 [default: 1-3; 1-2 where the support is not known]
+    /// Sizes of the subsets, 1 to 5, such as 1-3, 1..3 (both ends) or 1,3 [default: 1-3; 1-2 where the support is not known]
     #[arg(long, value_name = "RANGE")]
     pub degrees: Option<Degrees>,
     /// Random inputs to average over
@@ -61,7 +62,7 @@ pub struct CorrelateArgs {
     /// Average over all 2^d inputs instead (d <= 24)
     #[arg(long)]
     pub exact: bool,
-    /// Probe a readout of each of these layers instead of the output: all, or such as 0-2 or 0,2; 0 are the embeddings, l the
+    /// Probe a readout of each of these layers instead of the output: all, or such as 0-2, 0..2 (both ends) or 0,2; 0 are the embeddings, l the
     /// output of block l. For transformers and a parity whose support is known
     #[arg(long, value_name = "LIST")]
     pub layers: Option<LayerList>,
@@ -74,16 +75,9 @@ pub struct CorrelateArgs {
     /// Also write every monomial of every checkpoint to this file
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// One JSON object on stdout; everything else goes to stderr
-    #[arg(long)]
-    pub json: bool,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Who computes the models' outputs: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or
-    /// gpu:PART-OF-NAME
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: DeviceChoice,
+    /// Output, threads, device.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 impl CorrelateArgs {
@@ -103,9 +97,9 @@ pub fn run(args: &CorrelateArgs) -> Result<()> {
         return Err(usage(format!("--samples: {}", ProbeError::TooFewSamples(args.samples))));
     }
     layers::check(args)?;
-    let threads = super::threads(args.threads)?;
-    let device = super::open_device(&args.device)?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, &device))
+    args.common.threads.count()?;
+    let device = args.common.open()?;
+    args.common.threads.install(|| run_here(args, &device))
 }
 
 /// A run folder's timeline.
@@ -212,7 +206,7 @@ fn run_here(args: &CorrelateArgs, device: &Device) -> Result<()> {
         output::csv(path, args, &probed)?;
     }
     let table = output::table(args, &probed, &timelines);
-    if args.json {
+    if args.common.json.asked() {
         eprint!("{table}");
         output::json(args, &probed, &timelines)
     } else {

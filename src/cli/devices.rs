@@ -1,5 +1,6 @@
 //! `curricle devices`: the GPUs of this machine.
 
+use super::common::Json;
 use curricle_gpu::floor::{Floor, floor};
 use curricle_gpu::self_test::{KernelReport, self_test};
 use curricle_gpu::{AdapterEntry, GpuContext, GpuOptions, ShaderChecks, adapters};
@@ -22,9 +23,9 @@ pub struct DevicesArgs {
     /// Test with guards in the shaders: slower, and the right thing when a driver misbehaves
     #[arg(long, requires = "self_test")]
     pub checked: bool,
-    /// One JSON object on stdout; everything else goes to stderr
-    #[arg(long)]
-    pub json: bool,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -97,7 +98,7 @@ pub fn run(args: &DevicesArgs) -> anyhow::Result<()> {
         .collect();
     let failed = failed.join(", ");
     let listing = Listing { auto, adapters };
-    if args.json {
+    if args.json.asked() {
         super::print_json(&listing)?;
     } else {
         super::print(&text(&listing))?;

@@ -4,8 +4,10 @@
 pub mod bench;
 pub mod bench_devices;
 pub mod bench_transformer;
+pub mod common;
 pub mod correlate;
 pub mod devices;
+pub mod lists;
 pub mod pcfg;
 pub mod probe;
 pub mod progress;

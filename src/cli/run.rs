@@ -1,12 +1,13 @@
 //! `curricle run`: an experiment from its spec to its report.
 
+use super::common::Common;
+use super::lists::{Span, numbers};
 use super::progress::Progress;
 use super::{ClaimFailed, Usage};
 use anyhow::{Context as _, Result};
 use curricle_core::math::order::median;
 use curricle_core::verdict::Verdict;
 use curricle_lab::claims::Claim;
-use curricle_lab::device::DeviceChoice;
 use curricle_lab::run::experiment::{Results, run as run_experiment};
 use curricle_lab::run::failure::RunError;
 use curricle_lab::run::folder::write_json;
@@ -32,9 +33,9 @@ use std::time::{Duration, Instant};
 pub struct RunArgs {
     /// The spec, a TOML file such as experiments/parity-mlp/quick.toml
     pub spec: PathBuf,
-    /// Seeds, such as 3,5,8 [default: those of the spec]
+    /// Seeds, such as 3,5,8 or 1-5 (both ends) [default: those of the spec]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub seeds: Option<Vec<u64>>,
+    pub seeds: Option<Vec<Span>>,
     /// Override a key of the spec, such as student.steps=1000; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -50,15 +51,9 @@ pub struct RunArgs {
     /// Print the resolved spec and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// One JSON object on stdout; everything else goes to stderr
-    #[arg(long)]
-    pub json: bool,
-    /// Who computes: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or gpu:PART-OF-NAME
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    /// Output, threads, device.
+    #[command(flatten)]
+    pub common: Common,
     /// Seconds between saved resume states
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub save_every: u64,
@@ -95,10 +90,10 @@ struct ArmSummary<'a> {
 /// # Errors
 /// [`Usage`] for a bad spec or argument, [`ClaimFailed`] when a claim failed, others when the run failed.
 pub fn run(args: &RunArgs) -> Result<()> {
-    let threads = super::threads(args.threads)?;
+    let threads = args.common.threads.count()?;
     let mut spec = SpecFile::read(&args.spec, &args.set).map_err(|e| Usage(e.to_string()))?;
     if let Some(seeds) = &args.seeds {
-        spec.seeds.clone_from(seeds);
+        spec.seeds = numbers(seeds);
     }
     let plan = Plan::resolve(spec, &args.spec).map_err(|e| Usage(e.to_string()))?;
     if args.dry_run {
@@ -107,7 +102,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         return Ok(());
     }
     let began = Instant::now();
-    let device = super::open_device(&args.device)?;
+    let device = args.common.open()?;
     let described = device.describe(threads);
     let cancel = Arc::new(AtomicBool::new(false));
     handle_interrupts(&cancel)?;
@@ -197,7 +192,7 @@ fn finish(args: &RunArgs, plan: &Plan, results: &Results, device: &str, wall: Du
         report: &report,
     };
     write_json(&root.join("summary.json"), &summary)?;
-    if args.json {
+    if args.common.json.asked() {
         super::print_json(&summary)?;
     } else {
         super::print(&table(plan, results, &claims))?;

@@ -1,5 +1,6 @@
 //! `curricle import` and `curricle export`: checkpoints and metrics from and to other programs.
 
+use super::common::Json;
 use anyhow::{Context, Result, bail};
 use curricle_files as files;
 use curricle_files::{Checkpoint, Format, transformer};
@@ -24,9 +25,9 @@ pub struct ImportArgs {
     /// The .safetensors file to write
     #[arg(short, long, value_name = "OUT.safetensors")]
     pub output: PathBuf,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// What `export` writes.
@@ -64,9 +65,9 @@ pub struct ExportArgs {
     /// The checkpoint of a run folder to export [default: the last]
     #[arg(long)]
     pub step: Option<u64>,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `curricle import`.
@@ -99,7 +100,7 @@ pub fn import(args: &ImportArgs) -> Result<()> {
         "input": args.file, "output": args.output, "format": format, "shape": shape, "parameters": parameters,
         "step": metadata.step, "notes": notes,
     });
-    print_json(args.json, &report)
+    print_json(args.json.asked(), &report)
 }
 
 /// From a Hugging Face folder, or any transformer's file, to a single file.
@@ -121,7 +122,7 @@ fn import_transformer(args: &ImportArgs) -> Result<()> {
         "input": args.file, "output": args.output, "format": read.format, "config": config.to_hugging_face(),
         "parameters": parameters, "step": read.metadata.step, "notes": null,
     });
-    print_json(args.json, &report)
+    print_json(args.json.asked(), &report)
 }
 
 /// `curricle export`.
@@ -146,7 +147,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
             report["config"] = read.params.config.to_hugging_face();
             report["step"] = json!(read.metadata.step);
             eprintln!("{}: {} written to {}", file.display(), read.params.config, args.output.display());
-            return print_json(args.json, &report);
+            return print_json(args.json.asked(), &report);
         }
         let checkpoint = files::load(&file)?;
         report["shape"] = write_checkpoint(&checkpoint, &file, &args.output)?;
@@ -169,7 +170,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
         report["records"] = json!(records.len());
         eprintln!("{}: {} records written to {}", args.source.display(), records.len(), written.display());
     }
-    print_json(args.json, &report)
+    print_json(args.json.asked(), &report)
 }
 
 /// The transformer to export: a Hugging Face folder, a file, or a checkpoint of a run folder.

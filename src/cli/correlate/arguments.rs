@@ -1,5 +1,6 @@
 //! Arguments with a grammar of their own.
 
+use crate::lists;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use curricle_probe::{MAX_DEGREE, Statistic};
 use std::str::FromStr;
@@ -45,7 +46,7 @@ pub fn statistic() -> impl TypedValueParser<Value = Statistic> {
     .try_map(|name| name.parse())
 }
 
-/// Degrees: `1-3`, `2`, `1,3-5`; ascending, without repetition.
+/// Degrees: `1-3`, `1..3`, `2`, `1,3-5`; ascending, without repetition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Degrees(pub Vec<usize>);
 
@@ -53,23 +54,19 @@ impl FromStr for Degrees {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |item: &str| -> Result<usize, String> {
-            let item = item.trim();
-            let degree = item.parse().map_err(|_| format!("'{item}' is not a degree (write 1-3 or 1,3)"))?;
-            if (1..=MAX_DEGREE).contains(&degree) {
-                Ok(degree)
-            } else {
-                Err(format!("degree {degree} is out of range: degrees go from 1 to {MAX_DEGREE}"))
-            }
+        let check = |degree: u64| {
+            let good = (1..=MAX_DEGREE as u64).contains(&degree);
+            let detail = || format!("degree {degree} is out of range: degrees go from 1 to {MAX_DEGREE}");
+            good.then_some(()).ok_or_else(detail)
         };
-        ranges(text, number).map(Self)
+        lists::ascending(text, check).map(Self)
     }
 }
 
 /// Most blocks a list of layers can name.
-const MOST_LAYERS: usize = 10_000;
+const MOST_LAYERS: u64 = 10_000;
 
-/// Layers of a transformer: `all`, or `0-2`, `1`, `0,2-3`; ascending, without repetition.
+/// Layers of a transformer: `all`, or `0-2`, `0..2`, `1`, `0,2-3`; ascending, without repetition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerList {
     /// The embeddings and every block.
@@ -85,31 +82,12 @@ impl FromStr for LayerList {
         if text.trim() == "all" {
             return Ok(Self::All);
         }
-        let number = |item: &str| -> Result<usize, String> {
-            let item = item.trim();
-            let layer = item.parse().ok().filter(|&layer| layer <= MOST_LAYERS);
-            layer.ok_or_else(|| {
-                format!("'{item}' is not a layer (write all, 0-2 or 0,2; 0 are the embeddings)")
-            })
+        let check = |layer: u64| {
+            let detail = || format!("{layer} is not a layer (write all, 0-2 or 0,2; 0 are the embeddings)");
+            (layer <= MOST_LAYERS).then_some(()).ok_or_else(detail)
         };
-        ranges(text, number).map(Self::Given)
+        lists::ascending(text, check).map(Self::Given)
     }
-}
-
-/// Numbers and ranges of numbers, separated by commas: ascending, without repetition.
-fn ranges(text: &str, number: impl Fn(&str) -> Result<usize, String>) -> Result<Vec<usize>, String> {
-    let mut all = Vec::new();
-    for part in text.split(',') {
-        let (low, high) = part.split_once('-').unwrap_or((part, part));
-        let (low, high) = (number(low)?, number(high)?);
-        if low > high {
-            return Err(format!("'{}' counts down", part.trim()));
-        }
-        all.extend(low..=high);
-    }
-    all.sort_unstable();
-    all.dedup();
-    Ok(all)
 }
 
 #[cfg(test)]
@@ -124,6 +102,7 @@ mod tests {
             assert!(bad.parse::<SupportList>().unwrap_err().contains("coordinate"), "{bad}");
         }
         assert_eq!("1-3".parse(), Ok(Degrees(vec![1, 2, 3])));
+        assert_eq!("1..3".parse(), Ok(Degrees(vec![1, 2, 3])));
         assert_eq!("5,1-2,2".parse(), Ok(Degrees(vec![1, 2, 5])));
         for bad in ["", "0", "6", "1-6", "3-1", "x", "1-", "1-2-3"] {
             assert!(bad.parse::<Degrees>().is_err(), "{bad}");

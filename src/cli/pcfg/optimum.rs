@@ -1,7 +1,8 @@
 //! `curricle pcfg bayes`.
 
 use super::GrammarArgs;
-use crate::{Usage, print, print_json, threads};
+use crate::common::{Json, Threads};
+use crate::{Usage, print, print_json};
 use anyhow::Result;
 use curricle_core::task::pcfg::Role;
 use curricle_core::task::pcfg::bayes::Bayes;
@@ -34,12 +35,12 @@ pub struct BayesArgs {
     /// Predictors that see only this many tokens to each side, from 1 up to this; 0 for none
     #[arg(long, value_name = "W", default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=64))]
     pub windows: usize,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// One JSON object on stdout; everything else goes to stderr
-    #[arg(long)]
-    pub json: bool,
+    /// `--threads`.
+    #[command(flatten)]
+    pub threads: Threads,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// Sentences from which windows are counted where there are too many to list.
@@ -50,8 +51,7 @@ const WINDOW_SAMPLES: u64 = 50_000;
 /// # Errors
 /// A grammar or fraction that cannot be used; no sentences; output that cannot be written.
 pub fn bayes(args: &BayesArgs) -> Result<()> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(args.threads)?).build()?;
-    pool.install(|| bayes_here(args))
+    args.threads.install(|| bayes_here(args))
 }
 
 fn bayes_here(args: &BayesArgs) -> Result<()> {
@@ -78,7 +78,7 @@ fn bayes_here(args: &BayesArgs) -> Result<()> {
             .map_err(|e| usage(format!("--windows {radius}: {e}")))?;
         windows.push((radius, table.source(), table.quality(&task, 0, args.count)));
     }
-    if args.json {
+    if args.json.asked() {
         let windows: Vec<_> = windows
             .iter()
             .map(|(radius, source, q)| {

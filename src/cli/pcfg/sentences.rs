@@ -1,6 +1,7 @@
 //! `curricle pcfg sample`, `tree` and `parse`.
 
 use super::GrammarArgs;
+use crate::common::Json;
 use crate::{Usage, print, print_json};
 use anyhow::{Context, Result};
 use curricle_core::task::pcfg::Role;
@@ -41,9 +42,9 @@ pub struct SampleArgs {
     /// Number of sentences
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=100_000_000))]
     pub count: u64,
-    /// One JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// One sampled sentence with its derivation, drawn as a tree.
@@ -57,9 +58,9 @@ pub struct TreeArgs {
     grammar: GrammarArgs,
     #[command(flatten)]
     stream: StreamArgs,
-    /// One JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// Says whether the grammar derives sentences, and how they are most probably derived.
@@ -76,9 +77,9 @@ pub struct ParseArgs {
     /// Say only whether they are derived, not how
     #[arg(long)]
     pub brief: bool,
-    /// One JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `curricle pcfg sample`.
@@ -92,7 +93,7 @@ pub fn sample(args: &SampleArgs) -> Result<()> {
     let last = args.stream.first.checked_add(args.count);
     let last = last.ok_or_else(|| Usage("--first plus --count exceeds 2^64".to_owned()))?;
     let numbers = args.stream.first..last;
-    if args.json {
+    if args.json.asked() {
         let sentences: Vec<Value> = numbers
             .map(|i| sampler.sentence(args.stream.seed, stream, i))
             .map(|s| json!({"text": text::text(&grammar, &s), "length": s.len()}))
@@ -118,7 +119,7 @@ pub fn tree(args: &TreeArgs) -> Result<()> {
     let StreamArgs { seed, first, .. } = args.stream;
     let tree = Sampler::new(&grammar).tree(seed, args.stream.role().sentences(), first);
     let sentence = text::text(&grammar, tree.tokens());
-    if args.json {
+    if args.json.asked() {
         return print_json(&json!({
             "grammar": args.grammar.grammar, "start": GrammarArgs::start_of(&grammar), "seed": seed, "index": first,
             "text": sentence, "height": tree.height(), "log_probability": tree.log_probability(&grammar),
@@ -182,7 +183,7 @@ pub fn parse(args: &ParseArgs) -> Result<()> {
     for tokens in &sentences {
         let parsed = if tokens.len() <= plan.most() { parser::parse(&plan, tokens) } else { None };
         let sentence = text::text(&grammar, tokens);
-        if args.json {
+        if args.json.asked() {
             let of = parsed.as_ref();
             records.push(json!({
                 "text": sentence, "length": tokens.len(), "derived": of.is_some(),
@@ -208,7 +209,7 @@ pub fn parse(args: &ParseArgs) -> Result<()> {
             }
         }
     }
-    if args.json {
+    if args.json.asked() {
         let start = GrammarArgs::start_of(&grammar);
         return print_json(&json!({"grammar": args.grammar.grammar, "start": start, "sentences": records}));
     }

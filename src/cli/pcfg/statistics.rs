@@ -1,6 +1,7 @@
 //! `curricle pcfg stats`.
 
 use super::GrammarArgs;
+use crate::common::Json;
 use crate::{Usage, print, print_json};
 use anyhow::Result;
 use curricle_core::task::pcfg::Role;
@@ -24,9 +25,9 @@ pub struct StatsArgs {
     /// Seed of the samples
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// One JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
+    /// `--json`.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 const QUANTILES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
@@ -49,7 +50,7 @@ pub fn stats(args: &StatsArgs) -> Result<()> {
     let z = stats::length_z(&moments, &sampled);
     let mean = sampled.iter().sum::<u64>() as f64 / args.count as f64;
     let deviation = moments.length_variance.max(0.0).sqrt();
-    if args.json {
+    if args.json.asked() {
         let quantiles: serde_json::Map<String, Value> =
             QUANTILES.iter().map(|q| (q.to_string(), json!(lengths.quantile(*q)))).collect();
         let rules: Vec<Value> = (0..rules)

@@ -1,12 +1,14 @@
 //! `curricle probe ngram`.
 
 use super::{blame, models};
+use crate::common::Common;
+use crate::lists::{Span, sizes};
 use crate::pcfg::GrammarArgs;
-use crate::{Usage, open_device, print, print_json, threads};
+use crate::{Usage, print, print_json};
 use anyhow::Result;
 use curricle_core::task::pcfg::bayes::Bayes;
 use curricle_core::task::pcfg::{Role, Sampler};
-use curricle_lab::device::{Device, DeviceChoice};
+use curricle_lab::device::Device;
 use curricle_lab::run::folder;
 use curricle_probe::ngram::{self, MaskedModel, MaskedPredictor, NgramSummary, Positions, Spread};
 use serde_json::{Value, json};
@@ -29,12 +31,12 @@ pub struct NgramArgs {
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
     grammar: models::ProbedGrammar,
-    /// Lengths of the n-grams, from 2
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [2, 3, 4, 5])]
-    pub sizes: Vec<usize>,
-    /// Positions of the tokens, from 1, such as 30,60,90 [default: every 30th; every 3rd in sentences below 60 tokens]
+    /// Lengths of the n-grams, from 2, such as 2,3 or 2-5 (both ends)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "2-5")]
+    pub sizes: Vec<Span>,
+    /// Positions of the tokens, from 1, such as 30,60,90 or 30-90:30 (both ends, every 30th) [default: every 30th; every 3rd in sentences below 60 tokens]
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "every")]
-    pub positions: Vec<usize>,
+    pub positions: Vec<Span>,
     /// Every K-th position instead
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub every: Option<u32>,
@@ -50,16 +52,9 @@ pub struct NgramArgs {
     /// Also write every single measurement (path, step, sentence from 0, position, n, M_robust, M_close) to this file
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// One JSON object on stdout; everything else goes to stderr
-    #[arg(long)]
-    pub json: bool,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Who computes the models' outputs: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or
-    /// gpu:PART-OF-NAME
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: DeviceChoice,
+    /// Output, threads, device.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// `curricle probe ngram`.
@@ -67,9 +62,9 @@ pub struct NgramArgs {
 /// # Errors
 /// [`Usage`] for arguments that cannot be satisfied; checkpoints that cannot be read or do not compute.
 pub fn run(args: &NgramArgs) -> Result<()> {
-    let device = open_device(&args.device)?;
-    let threads = threads(args.threads)?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, &device, threads))
+    let device = args.common.open()?;
+    let threads = args.common.threads;
+    threads.install(|| run_here(args, &device, threads.count()?))
 }
 
 fn run_here(args: &NgramArgs, device: &Device, threads: usize) -> Result<()> {
@@ -82,13 +77,14 @@ fn run_here(args: &NgramArgs, device: &Device, threads: usize) -> Result<()> {
     let stream = Role::Evaluation.sentences();
     let sentences: Vec<Vec<u8>> =
         (0..args.sentences).map(|i| sampler.sentence(args.seed, stream, i)).collect();
-    let positions = match (&args.positions[..], args.every) {
+    let positions = match (&sizes(&args.positions)[..], args.every) {
         ([], None) => Positions::usual(&sentences),
         ([], Some(k)) => Positions::Every(k as usize),
         (list, _) => Positions::Given(list.to_vec()),
     };
+    let lengths = sizes(&args.sizes);
     let measure = |predictor: &dyn MaskedPredictor, name: &str| {
-        ngram::measure(predictor, &sentences, &positions, &args.sizes).map_err(|e| blame(e, name))
+        ngram::measure(predictor, &sentences, &positions, &lengths).map_err(|e| blame(e, name))
     };
     let mut table = csv::Writer::from_writer(Vec::new());
     let mut rows: Vec<(String, Option<u64>, Vec<NgramSummary>)> = Vec::new();
@@ -111,7 +107,7 @@ fn run_here(args: &NgramArgs, device: &Device, threads: usize) -> Result<()> {
         let body = String::from_utf8(table.into_inner()?)?;
         folder::write_text(file, &format!("path,step,sentence,position,n,m_robust,m_close\n{body}"))?;
     }
-    if args.json {
+    if args.common.json.asked() {
         let checkpoints: Vec<Value> = rows
             .iter()
             .map(|(path, step, s)| json!({"path": path, "step": step, "ngrams": ngrams(s)}))

@@ -1,11 +1,13 @@
 //! `curricle probe nonterminal`.
 
 use super::{blame, models};
+use crate::common::Common;
+use crate::lists::{Span, sizes};
 use crate::pcfg::GrammarArgs;
-use crate::{Usage, open_device, print, print_json, threads};
+use crate::{Usage, print, print_json};
 use anyhow::Result;
 use curricle_cpu::SingleThreaded;
-use curricle_lab::device::{Device, DeviceChoice};
+use curricle_lab::device::Device;
 use curricle_probe::SequenceProbeError;
 use curricle_probe::nonterminal::attention::AttentionProbe;
 use curricle_probe::nonterminal::ridge::ridge;
@@ -42,9 +44,9 @@ pub struct NonterminalArgs {
     /// The probe
     #[arg(long, value_enum, default_value_t = Probe::Attention)]
     pub probe: Probe,
-    /// Layers whose states are probed: 0 are the embeddings [default: the last]
+    /// Layers whose states are probed, such as 0,2 or 0-2 (both ends): 0 are the embeddings [default: the last]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub layers: Vec<usize>,
+    pub layers: Vec<Span>,
     /// Sentences to train the probe on
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     pub train: u64,
@@ -69,16 +71,9 @@ pub struct NonterminalArgs {
     /// Seed of the sentences and of the probe
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// One JSON object on stdout; everything else goes to stderr
-    #[arg(long)]
-    pub json: bool,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Who computes the models' outputs: auto (a hardware GPU if there is one), cpu, gpu, gpu:NUMBER, gpu:BACKEND:NUMBER or
-    /// gpu:PART-OF-NAME
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: DeviceChoice,
+    /// Output, threads, device.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Time between two progress lines.
@@ -89,14 +84,14 @@ const QUIET: Duration = Duration::from_secs(3);
 /// # Errors
 /// [`Usage`] for arguments that cannot be satisfied; checkpoints that cannot be read or do not compute.
 pub fn run(args: &NonterminalArgs) -> Result<()> {
-    let device = open_device(&args.device)?;
+    let device = args.common.open()?;
     for (name, value) in [("--penalty", args.penalty), ("--learning-rate", args.learning_rate)] {
         if !(value >= 0.0 && value.is_finite()) {
             return Err(Usage(format!("{name} {value}: it must be a number from 0 up")).into());
         }
     }
-    let threads = threads(args.threads)?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| run_here(args, &device, threads))
+    let threads = args.common.threads;
+    threads.install(|| run_here(args, &device, threads.count()?))
 }
 
 fn run_here(args: &NonterminalArgs, device: &Device, threads: usize) -> Result<()> {
@@ -109,7 +104,7 @@ fn run_here(args: &NonterminalArgs, device: &Device, threads: usize) -> Result<(
     for source in &sources {
         let path = source.path.display().to_string();
         let model = source.load(device, threads)?;
-        let layers = if args.layers.is_empty() { vec![model.config().layers] } else { args.layers.clone() };
+        let layers = if args.layers.is_empty() { vec![model.config().layers] } else { sizes(&args.layers) };
         for layer in layers {
             let name = format!("{path}, layer {layer}");
             let collect = |first, count| Examples::collect(&model, &grammar, layer, stream, first, count);
@@ -119,7 +114,7 @@ fn run_here(args: &NonterminalArgs, device: &Device, threads: usize) -> Result<(
             rows.push((path.clone(), source.step, layer, probed.map_err(|e| blame(e, &name))?));
         }
     }
-    if args.json {
+    if args.common.json.asked() {
         let checkpoints: Vec<Value> = rows
             .iter()
             .map(|(path, step, layer, levels)| json!({"path": path, "step": step, "layer": layer, "levels": levels}))
