@@ -82,11 +82,11 @@ impl FromStr for LayerList {
         if text.trim() == "all" {
             return Ok(Self::All);
         }
+        let wanted = "not a layer (write all, 0-2, 0..2 or 0,2; 0 are the embeddings)";
         let check = |layer: u64| {
-            let detail = || format!("{layer} is not a layer (write all, 0-2 or 0,2; 0 are the embeddings)");
-            (layer <= MOST_LAYERS).then_some(()).ok_or_else(detail)
+            (layer <= MOST_LAYERS).then_some(()).ok_or_else(|| format!("{layer} is above {MOST_LAYERS}"))
         };
-        lists::ascending(text, check).map(Self::Given)
+        lists::ascending(text, check).map(Self::Given).map_err(|detail| format!("{wanted}: {detail}"))
     }
 }
 
