@@ -11,8 +11,8 @@ pub fn run() -> Result<Vec<(usize, f64, f64, u64)>, Box<dyn std::error::Error>> 
         let bound = labels_first_phase(d, k, 0.5, neurons, delta)?.samples;
         let predicted = predicted_batch(&GradientStatistics::labels(d, k, 0.5)?, 0.5)?.samples;
         let problem = Problem::first(d, k)?;
-        let experiment =
-            Experiment { problem, source: Source::Labels, neurons, criterion: Criterion::Vote, seed: 1 };
+        let (source, criterion) = (Source::Labels, Criterion::Vote);
+        let experiment = Experiment { problem, source, neurons, criterion, seed: 1, cancel: None };
         let spec = SearchSpec { delta, trials: 20, ..SearchSpec::default() };
         let found = smallest_batch(&experiment, spec, &mut BatchLog::default(), &quiet)?;
         Ok((d, bound, predicted, found.batch.ok_or("no batch was enough")?))
