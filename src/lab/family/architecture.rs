@@ -36,7 +36,9 @@ pub trait Architecture: Debug + Send + Sync {
 pub(super) fn tagged(kind: &str, settings: &impl serde::Serialize) -> toml::Table {
     let mut table = toml::Table::new();
     table.insert("kind".to_owned(), kind.into());
-    table.extend(toml::Table::try_from(settings).expect("settings of a model are plain data"));
+    // Through text, so that an f32 of 0.9 is written as 0.9 and not as the f64 next to it.
+    let text = toml::to_string(settings).expect("settings of a model are plain data");
+    table.extend(toml::from_str::<toml::Table>(&text).expect("it was written just now"));
     table
 }
 
@@ -55,4 +57,16 @@ pub(super) fn same_family<'a, A: Architecture + 'static>(
             student.family()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_precision_is_written_in_its_shortest_form() {
+        let table = tagged("k", &curricle_core::optim::AdamSettings::default());
+        let text = toml::to_string(&table).unwrap();
+        assert!(text.starts_with("kind = \"k\"\nbetas = [0.9, 0.999]\neps = 0.00000001\n"), "{text}");
+    }
 }
