@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Bench, assert_code, assert_same, curricle, error, fingerprint};
+use harness::{STAIRCASE, Bench, assert_code, assert_same, curricle, error, fingerprint};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -246,4 +246,36 @@ fn a_closed_pipe_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_code(&output, 0);
     assert_eq!(error(&output), "");
+}
+
+#[test]
+fn a_junta_is_learned_measured_and_described() {
+    let bench = Bench::of(STAIRCASE);
+    let spec = bench.spec().display().to_string();
+    let dry = curricle(&["run", &spec, "--dry-run", "--seeds", "3,4"]);
+    assert_code(&dry, 0);
+    let text = String::from_utf8(dry.stdout).unwrap();
+    for note in ["# leap 1\n", "# chance 0.5\n", "# spectrum, 4 monomials: +0.5 [0], ", "# seed 4: support ["] {
+        assert!(text.contains(note), "{text}");
+    }
+    assert!(text.parse::<toml::Table>().unwrap().contains_key("task"), "{text}");
+    assert_code(&bench.run("runs", &["--device", "cpu", "--set", "teacher.steps=1500"]), 0);
+    let folder = bench.out("runs/tiny/teacher/seed-3");
+    let own: toml::Table = std::fs::read_to_string(folder.join("spec.toml")).unwrap().parse().unwrap();
+    let support = own["task"]["support"].as_array().unwrap();
+    let support: Vec<i64> = support.iter().map(|c| c.as_integer().unwrap()).collect();
+    // `curricle correlate` knows the task from the run: its terms, and the labels for the accuracy.
+    let folder = folder.display().to_string();
+    let output = curricle(&["correlate", &folder, "--degrees", "1-3", "--samples", "4000", "--json"]);
+    assert_code(&output, 0);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let last = found["checkpoints"].as_array().unwrap().last().unwrap();
+    assert!(last["accuracy"].as_f64().unwrap() > 0.9, "{}", last["accuracy"]);
+    let inside = |m: &&Value| m["in_support"] == true;
+    let monomials = last["monomials"].as_array().unwrap();
+    let mut sets: Vec<Value> = monomials.iter().filter(inside).map(|m| m["coordinates"].clone()).collect();
+    sets.dedup();
+    assert_eq!(sets.len(), 7, "{sets:?}");
+    let all = |m: &Value| m["coordinates"].as_array().unwrap().iter().all(|c| support.contains(&c.as_i64().unwrap()));
+    assert!(monomials.iter().filter(inside).all(all), "{support:?}: {sets:?}");
 }

@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{Bench, adapters, assert_code, assert_same, curricle, error, fingerprint};
+use harness::{Bench, STAIRCASE, adapters, assert_code, assert_same, curricle, error, fingerprint};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -85,6 +85,30 @@ fn both_engines_agree_and_a_run_may_change_engines() {
                 let off = (&a.weight - &b.weight).iter().fold(0.0f32, |m, v| m.max(v.abs()));
                 assert!(off < 2e-3, "{device} {run}: weights differ by {off}");
             }
+        }
+    });
+}
+
+#[test]
+fn labels_are_the_same_on_every_device() {
+    everywhere(|device| {
+        let bench = Bench::of(STAIRCASE);
+        for device in ["cpu", device] {
+            assert_code(&bench.run(&device.replace(':', "-"), &["--device", device]), 0);
+        }
+        let (cpu, gpu) = (bench.out("cpu/tiny"), bench.out(&device.replace(':', "-")).join("tiny"));
+        for (run, step, most) in [("teacher", 100, 2e-3), ("ce", 100, 2e-3), ("two", 100, 2e-3), ("tokens", 20, 5e-3)] {
+            let file = format!("{run}/seed-3/checkpoints/step-{step:012}.safetensors");
+            let load = |out: &Path| -> Vec<f32> {
+                let path = out.join(&file);
+                if run == "tokens" {
+                    return curricle::files::transformer::load(&path).unwrap().params.values;
+                }
+                let layers = curricle::files::load(&path).unwrap().params.layers;
+                layers.iter().flat_map(|l| l.weight.iter().chain(&l.bias).copied().collect::<Vec<_>>()).collect()
+            };
+            let off = load(&cpu).iter().zip(load(&gpu)).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(off < most, "{device} {run}: parameters differ by {off}");
         }
     });
 }

@@ -44,6 +44,39 @@ distill = { schedule = { kind = "n-t", checkpoints = [{ step = 200 }, "final"], 
 distill = { schedule = { kind = "till-saturation", max_steps = 90 }, temperature = 0 }
 "#;
 
+/// A staircase for MLPs, under labels and under a teacher, and for a transformer.
+pub const STAIRCASE: &str = r#"
+experiment = "tiny"
+scale = "test"
+seeds = [3]
+task = { kind = "junta", d = 12, terms = [[0], [0, 1], [0, 1, 2]] }
+evaluation = { samples = 500, every_samples = 320, levels = [0.6, 0.99] }
+correlations = { samples = 1000, degrees = [1, 2, 3], random = 10 }
+
+[teacher]
+hidden = [32]
+batch = 16
+learning_rate = 0.1
+steps = 100
+checkpoints = { every_steps = 50 }
+
+[student]
+hidden = [16]
+batch = 16
+learning_rate = 0.1
+steps = 100
+
+[arms.ce]
+
+[arms.two]
+distill = { schedule = { kind = "n-t", checkpoints = [{ step = 50 }, "final"], duration = { steps = 30 } }, temperature = 1 }
+
+[arms.tokens]
+model = { kind = "gpt2", layers = 1, heads = 2, dropout = 0.0 }
+learning_rate = 1e-3
+steps = 20
+"#;
+
 pub fn curricle(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_curricle")).args(arguments).output().unwrap()
 }
