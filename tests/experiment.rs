@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{STAIRCASE, Bench, assert_code, assert_same, curricle, error, fingerprint};
+use harness::{Bench, STAIRCASE, assert_code, assert_same, curricle, error, fingerprint};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -255,7 +255,8 @@ fn a_junta_is_learned_measured_and_described() {
     let dry = curricle(&["run", &spec, "--dry-run", "--seeds", "3,4"]);
     assert_code(&dry, 0);
     let text = String::from_utf8(dry.stdout).unwrap();
-    for note in ["# leap 1\n", "# chance 0.5\n", "# spectrum, 4 monomials: +0.5 [0], ", "# seed 4: support ["] {
+    for note in ["# leap 1\n", "# chance 0.5\n", "# spectrum, 4 monomials: +0.5 [0], ", "# seed 4: support ["]
+    {
         assert!(text.contains(note), "{text}");
     }
     assert!(text.parse::<toml::Table>().unwrap().contains_key("task"), "{text}");
@@ -276,6 +277,8 @@ fn a_junta_is_learned_measured_and_described() {
     let mut sets: Vec<Value> = monomials.iter().filter(inside).map(|m| m["coordinates"].clone()).collect();
     sets.dedup();
     assert_eq!(sets.len(), 7, "{sets:?}");
-    let all = |m: &Value| m["coordinates"].as_array().unwrap().iter().all(|c| support.contains(&c.as_i64().unwrap()));
+    let all = |m: &Value| {
+        m["coordinates"].as_array().unwrap().iter().all(|c| support.contains(&c.as_i64().unwrap()))
+    };
     assert!(monomials.iter().filter(inside).all(all), "{support:?}: {sets:?}");
 }

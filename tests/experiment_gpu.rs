@@ -97,7 +97,9 @@ fn labels_are_the_same_on_every_device() {
             assert_code(&bench.run(&device.replace(':', "-"), &["--device", device]), 0);
         }
         let (cpu, gpu) = (bench.out("cpu/tiny"), bench.out(&device.replace(':', "-")).join("tiny"));
-        for (run, step, most) in [("teacher", 100, 2e-3), ("ce", 100, 2e-3), ("two", 100, 2e-3), ("tokens", 20, 5e-3)] {
+        for (run, step, most) in
+            [("teacher", 100, 2e-3), ("ce", 100, 2e-3), ("two", 100, 2e-3), ("tokens", 20, 5e-3)]
+        {
             let file = format!("{run}/seed-3/checkpoints/step-{step:012}.safetensors");
             let load = |out: &Path| -> Vec<f32> {
                 let path = out.join(&file);
@@ -105,7 +107,10 @@ fn labels_are_the_same_on_every_device() {
                     return curricle::files::transformer::load(&path).unwrap().params.values;
                 }
                 let layers = curricle::files::load(&path).unwrap().params.layers;
-                layers.iter().flat_map(|l| l.weight.iter().chain(&l.bias).copied().collect::<Vec<_>>()).collect()
+                layers
+                    .iter()
+                    .flat_map(|l| l.weight.iter().chain(&l.bias).copied().collect::<Vec<_>>())
+                    .collect()
             };
             let off = load(&cpu).iter().zip(load(&gpu)).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
             assert!(off < most, "{device} {run}: parameters differ by {off}");
