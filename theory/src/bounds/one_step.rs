@@ -59,6 +59,12 @@ pub fn one_step_labels(d: usize, k: usize, fraction: f64, delta: f64) -> Result<
     // The first term alone crosses below ratio * z^2 with z <= 40; the second decides from which batch on the
     // line says anything.
     let grid = |i: i32| ratio * 2f64.powf(-f64::from(i) / 8.0) * 1600.0;
+    if !grid(-1).is_finite() {
+        return Err(TheoryError::NotFinite {
+            what: "the lower line",
+            instead: "the gap is so small that the batch leaves the range of 64-bit numbers; use a smaller k",
+        });
+    }
     let Some(top) = (0..800).find(|&i| fails(grid(i))) else {
         return out_of_range(
             "d^(k-1)",
