@@ -125,7 +125,7 @@ fn truncated_need(
     }
     let (mut low, mut high) = (1.0f64, plain);
     while high / low > 1.001 {
-        let middle = (low * high).sqrt();
+        let middle = low.sqrt() * high.sqrt();
         if holds(middle) { high = middle } else { low = middle }
     }
     Some((high, cut(high)))
@@ -168,7 +168,7 @@ pub fn predicted_batch(statistics: &GradientStatistics, fraction: f64) -> Result
         }
     }
     while high / low > 1.02 {
-        let middle = (low * high).sqrt();
+        let middle = low.sqrt() * high.sqrt();
         if success(middle) < target { low = middle } else { high = middle }
     }
     Bound::new(

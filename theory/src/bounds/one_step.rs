@@ -65,20 +65,16 @@ pub fn one_step_labels(d: usize, k: usize, fraction: f64, delta: f64) -> Result<
             instead: "the gap is so small that the batch leaves the range of 64-bit numbers; use a smaller k",
         });
     }
-    let Some(top) = (0..800).find(|&i| fails(grid(i))) else {
-        return out_of_range(
-            "d^(k-1)",
-            format!("of d = {d}, k = {k}"),
-            "sizes with a smaller gap",
-            "the normal approximation says nothing about so few samples",
-        );
-    };
-    let (mut low, mut high) = (grid(top), grid(top - 1));
+    let (mut low, mut high, mut from) = (1.0, 1.0, 1.0);
+    // Where the normal approximation says nothing about so few samples the line is the trivial one.
+    if let Some(top) = (0..800).find(|&i| fails(grid(i))) {
+        (low, high) = (grid(top), grid(top - 1));
+        from = (top..1600).take_while(|&i| fails(grid(i))).last().map_or(low, grid);
+    }
     while high / low > 1.0001 {
-        let middle = (low * high).sqrt();
+        let middle = low.sqrt() * high.sqrt();
         if fails(middle) { low = middle } else { high = middle }
     }
-    let from = (top..1600).take_while(|&i| fails(grid(i))).last().map_or(low, grid);
     Bound::new(
         "one_step_labels",
         Kind::Lower,
@@ -107,5 +103,7 @@ mod tests {
         assert!((slope - 3.0).abs() < 0.1, "{slope}");
         assert!(one_step_labels(40, 3, 0.9, 0.1).unwrap().samples > 100.0);
         assert!(one_step_labels(7, 4, 0.9, 0.1).is_err());
+        // Too few samples for a normal approximation: the trivial line, no error.
+        assert_eq!(one_step_labels(9, 2, 0.9, 0.1).unwrap().samples, 1.0);
     }
 }

@@ -31,7 +31,7 @@ impl Design {
     ///     d: vec![41, 15, 21], k: vec![4, 3], width_factors: vec![16], epsilon: vec![0.2], arms: vec![Arm::Labels], grid: false,
     /// };
     /// let points = design.points();
-    /// assert_eq!(points.iter().map(|p| (p.d, p.k)).collect::<Vec<_>>(), [(41, 4), (15, 4), (21, 4), (42, 3)]);
+    /// assert_eq!(points.iter().map(|p| (p.d, p.k)).collect::<Vec<_>>(), [(41, 4), (42, 3), (15, 4), (21, 4)]);
     /// ```
     pub fn points(&self) -> Vec<Point> {
         let mut out: Vec<Point> = Vec::new();
