@@ -80,8 +80,11 @@ pub(super) fn samples(h: &mut Html, data: &ReportData, files: &Files) {
     h.raw("interval for the median.</p>\n");
     glossary(h, data);
     h.raw("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">Arm</th>");
-    h.raw("<th scope=\"col\">Settings</th><th scope=\"col\" class=\"n\">Reached</th><th scope=\"col\" class=\"n\">Median</th>");
-    h.raw("<th scope=\"col\" class=\"n\">Interval (coverage)</th><th scope=\"col\" class=\"n\">Min to max</th></tr></thead><tbody>\n");
+    h.raw("<th scope=\"col\" class=\"n\">Reached</th><th scope=\"col\" class=\"n\">Median</th>");
+    h.raw(
+        "<th scope=\"col\" class=\"n\">Interval (coverage)</th><th scope=\"col\" class=\"n\">Min to max</th>",
+    );
+    h.raw("<th scope=\"col\" class=\"wide\">Settings</th></tr></thead><tbody>\n");
     let mut group = "";
     for (arm, style, same, s) in rows {
         if arm.group != group {
@@ -92,13 +95,15 @@ pub(super) fn samples(h: &mut Html, data: &ReportData, files: &Files) {
         }
         h.raw("<tr><th scope=\"row\">");
         swatch(h, style.color);
-        h.text(&arm.label).raw("</th><td class=\"detail\">");
+        h.text(&arm.label).raw("</th>");
+        summary_cells(h, &s);
+        h.raw("<td class=\"n\">")
+            .text(&format!("{} to {}", s.min, s.max))
+            .raw("</td><td class=\"detail wide\">");
         if let Some(same) = same {
             h.raw("<b>identical to ").text(same).raw("</b>; ");
         }
-        h.text(&arm.settings).raw("; folder <code>").text(&arm.name).raw("</code></td>");
-        summary_cells(h, &s);
-        h.raw("<td class=\"n\">").text(&format!("{} to {}", s.min, s.max)).raw("</td></tr>\n");
+        h.text(&arm.settings).raw("; folder <code>").text(&arm.name).raw("</code></td></tr>\n");
     }
     h.raw("</tbody></table></div></section>\n");
 }
