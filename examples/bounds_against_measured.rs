@@ -4,8 +4,11 @@ use curricle::theory::bounds::{GradientStatistics, labels_first_phase, predicted
 use curricle::theory::measure::{BatchLog, Criterion, Experiment, SearchSpec, Source, quiet, smallest_batch};
 use curricle::theory::two_phase::Problem;
 
-/// For each d: the bound, the prediction, and what was measured.
-pub fn run() -> Result<Vec<(usize, f64, f64, u64)>, Box<dyn std::error::Error>> {
+/// d, the bound, the prediction, and what was measured.
+type Row = (usize, f64, f64, u64);
+
+/// One row for each d.
+pub fn run() -> Result<Vec<Row>, Box<dyn std::error::Error>> {
     let (k, neurons, delta) = (2, 32, 0.2);
     let at = |d: usize| {
         let bound = labels_first_phase(d, k, 0.5, neurons, delta)?.samples;

@@ -4,8 +4,11 @@ use curricle::model::FromFn;
 use curricle::probe::{KnownSupport, Monomials, Request, Sampling, Statistic, correlations};
 use curricle::task::Samples;
 
-/// (coordinates, correlation, standard error) of every measured monomial, the largest first.
-pub fn run() -> Result<Vec<(Vec<usize>, f64, f64)>, Box<dyn std::error::Error>> {
+/// Coordinates of a monomial, its correlation, the standard error.
+type Row = (Vec<usize>, f64, f64);
+
+/// Every measured monomial, the largest correlation first.
+pub fn run() -> Result<Vec<Row>, Box<dyn std::error::Error>> {
     let d = 30;
     let support = KnownSupport::new(d, &[vec![3, 8, 14, 25]])?;
     // The majority of three coordinates as the margin between two logits; a set bit stands for x = -1.

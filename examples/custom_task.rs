@@ -111,8 +111,11 @@ stop = { accuracy = 0.995 }
 distill = { schedule = { kind = "n-t", checkpoints = [{ accuracy = 0.85 }, "final"], duration = { steps = 500 } } }
 "#;
 
-/// Samples to 99% of every arm that reached it, by name.
-pub fn run(out: &std::path::Path) -> Result<Vec<(String, Option<u64>)>, Box<dyn std::error::Error>> {
+/// An arm and its samples to 99%, if it got there.
+type Row = (String, Option<u64>);
+
+/// One row for each arm.
+pub fn run(out: &std::path::Path) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
     let finished = Laboratory::new().task(Majorities).run(SPEC, out)?;
     Ok(finished.results.runs.iter().map(|r| (r.name.clone(), r.first_reaching(0.99))).collect())
 }
