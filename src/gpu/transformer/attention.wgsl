@@ -32,19 +32,22 @@ struct Attention {
 const NONE: u32 = 0xffffffffu;
 const LOW: f32 = -1e30; // less than any score; infinities are not safe in WGSL
 
-// Query rows of sequence b.
+// Query rows of sequence b. Like every function whose value steers loops with barriers it returns in one place: Direct3D's FXC takes
+// what an early return leaves behind for possibly uninitialised, and refuses barriers that depend on it.
 fn rows_of(b: u32) -> vec2<u32> {
-    if (att.rows_at == NONE) {
-        return vec2<u32>(b, b + 1u) * att.length;
+    var rows = vec2<u32>(b, b + 1u) * att.length;
+    if (att.rows_at != NONE) {
+        rows = vec2<u32>(ints[att.starts_at + b], ints[att.starts_at + b + 1u]);
     }
-    return vec2<u32>(ints[att.starts_at + b], ints[att.starts_at + b + 1u]);
+    return rows;
 }
 
 fn position_of(row: u32) -> u32 {
-    if (att.rows_at == NONE) {
-        return row;
+    var position = row;
+    if (att.rows_at != NONE) {
+        position = ints[att.rows_at + row];
     }
-    return ints[att.rows_at + row];
+    return position;
 }
 
 // Keys 0 .. limit are allowed to the query at t.
@@ -52,24 +55,36 @@ fn limit_of(t: u32) -> u32 {
     return select(att.length, t + 1u, att.causal == 1u);
 }
 
+// Whether a head has column c; known when the kernel is compiled where HD is a multiple of 4.
+fn within(c: u32) -> bool {
+    return HD % 4u == 0u || c < HD;
+}
+
+// Columns c .. c + 3, with zeros past the last. By component: FXC unrolls everything around a store to v[i].
 fn q4(at: u32, c: u32) -> vec4<f32> {
-    if (HD % 4u == 0u) {
-        return vec4<f32>(q[at + c], q[at + c + 1u], q[at + c + 2u], q[at + c + 3u]);
+    var v = vec4<f32>(q[at + c], 0.0, 0.0, 0.0);
+    if (within(c + 1u)) {
+        v.y = q[at + c + 1u];
     }
-    var v = vec4<f32>(0.0);
-    for (var i = 0u; i < min(4u, HD - c); i++) {
-        v[i] = q[at + c + i];
+    if (within(c + 2u)) {
+        v.z = q[at + c + 2u];
+    }
+    if (within(c + 3u)) {
+        v.w = q[at + c + 3u];
     }
     return v;
 }
 
 fn kv4(at: u32, c: u32) -> vec4<f32> {
-    if (HD % 4u == 0u) {
-        return vec4<f32>(kv[at + c], kv[at + c + 1u], kv[at + c + 2u], kv[at + c + 3u]);
+    var v = vec4<f32>(kv[at + c], 0.0, 0.0, 0.0);
+    if (within(c + 1u)) {
+        v.y = kv[at + c + 1u];
     }
-    var v = vec4<f32>(0.0);
-    for (var i = 0u; i < min(4u, HD - c); i++) {
-        v[i] = kv[at + c + i];
+    if (within(c + 2u)) {
+        v.z = kv[at + c + 2u];
+    }
+    if (within(c + 3u)) {
+        v.w = kv[at + c + 3u];
     }
     return v;
 }

@@ -8,25 +8,28 @@ var<workgroup> tile_y: array<vec4<f32>, KT * HV>; // values, or gradients of the
 var<workgroup> tile_info: array<vec4<f32>, KT>;
 
 fn dout4(at: u32, c: u32) -> vec4<f32> {
-    if (HD % 4u == 0u) {
-        return vec4<f32>(dout[at + c], dout[at + c + 1u], dout[at + c + 2u], dout[at + c + 3u]);
+    var v = vec4<f32>(dout[at + c], 0.0, 0.0, 0.0);
+    if (within(c + 1u)) {
+        v.y = dout[at + c + 1u];
     }
-    var v = vec4<f32>(0.0);
-    for (var i = 0u; i < min(4u, HD - c); i++) {
-        v[i] = dout[at + c + i];
+    if (within(c + 2u)) {
+        v.z = dout[at + c + 2u];
+    }
+    if (within(c + 3u)) {
+        v.w = dout[at + c + 3u];
     }
     return v;
 }
 
 fn store4(at: u32, c: u32, v: vec4<f32>) {
     grad[at + c] = v.x;
-    if (HD % 4u == 0u || c + 1u < HD) {
+    if (within(c + 1u)) {
         grad[at + c + 1u] = v.y;
     }
-    if (HD % 4u == 0u || c + 2u < HD) {
+    if (within(c + 2u)) {
         grad[at + c + 2u] = v.z;
     }
-    if (HD % 4u == 0u || c + 3u < HD) {
+    if (within(c + 3u)) {
         grad[at + c + 3u] = v.w;
     }
 }

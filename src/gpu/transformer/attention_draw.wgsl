@@ -35,8 +35,9 @@ fn run(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index)
             break;
         }
         let r = philox(step.seed, vec4<u32>(index.x, index.y, (e >> 2u) + block, draw.stream));
-        let d = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), r < vec4<u32>(draw.threshold));
-        let four = d.x | d.y | d.z | d.w;
+        // One bit at a time: GLSL before 4.50 and ES 3.10 has no selection between vectors of integers.
+        let four = select(0u, 1u, r.x < draw.threshold) | select(0u, 2u, r.y < draw.threshold)
+            | select(0u, 4u, r.z < draw.threshold) | select(0u, 8u, r.w < draw.threshold);
         // Bits 4 block - shift .. + 3 of the word; what falls out on either side belongs to a neighbour.
         if (4u * block >= shift) {
             word |= four << (4u * block - shift);

@@ -8,13 +8,13 @@ var<workgroup> tile_shown: array<u32, KT>;
 
 fn store4(at: u32, c: u32, v: vec4<f32>) {
     out[at + c] = v.x;
-    if (HD % 4u == 0u || c + 1u < HD) {
+    if (within(c + 1u)) {
         out[at + c + 1u] = v.y;
     }
-    if (HD % 4u == 0u || c + 2u < HD) {
+    if (within(c + 2u)) {
         out[at + c + 2u] = v.z;
     }
-    if (HD % 4u == 0u || c + 3u < HD) {
+    if (within(c + 3u)) {
         out[at + c + 3u] = v.w;
     }
 }

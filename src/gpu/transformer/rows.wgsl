@@ -24,10 +24,11 @@ fn mine(group: vec3<u32>, lane: u32) -> vec3<u32> {
 }
 
 fn position_of(row: u32) -> u32 {
-    if (rows.rows_at == NONE) {
-        return row;
+    var position = row;
+    if (rows.rows_at != NONE) {
+        position = ints[rows.rows_at + row];
     }
-    return ints[rows.rows_at + row];
+    return position;
 }
 
 @compute @workgroup_size(64)
