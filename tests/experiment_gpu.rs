@@ -140,7 +140,9 @@ fn what_does_not_fit_is_said() {
 fn one_seed_of_the_quick_experiment_supports_every_claim() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if !String::from_utf8_lossy(&curricle(&["devices"]).stdout).contains("llvmpipe") {
-        // Where CI expects it, the tests above fail.
+        let expected = std::env::var("CURRICLE_EXPECT_ADAPTERS").unwrap_or_default();
+        assert!(expected.is_empty(), "CURRICLE_EXPECT_ADAPTERS={expected}, but there is no llvmpipe");
+        eprintln!("not run: this machine has no llvmpipe, and CURRICLE_EXPECT_ADAPTERS asks for none");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

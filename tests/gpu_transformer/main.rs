@@ -10,7 +10,7 @@ mod plain;
 use adapters::everywhere;
 use curricle::gpu::ShaderChecks;
 use curricle::gpu::floor::Floor;
-use curricle::gpu::self_test::self_test;
+use curricle::gpu::self_test::{self, self_test};
 use curricle::gpu::transformer::kernels::{self, AttentionCase, Dropped, ProductEnd};
 use curricle::gpu::transformer::speed::{SpeedCase, peak, speed};
 use curricle::lab::oracle::CpuOracle;
@@ -347,4 +347,22 @@ fn every_kernel_of_a_step_has_a_speed() {
             assert!(report.passed, "{report:?}");
         }
     });
+}
+
+#[test]
+fn zeros_do_not_pass_the_self_test() {
+    for case in self_test::cases() {
+        let expected = case.expected(&CpuOracle);
+        let numbers = expected.clone().unwrap();
+        let judge = |reading: Vec<f32>| case.judge(&expected, &Ok((reading, 1.0))).passed;
+        assert!(judge(numbers.clone()), "{}", case.kernel);
+        let mut off = numbers.clone();
+        off[0] += 0.1 * numbers.iter().fold(0.0f32, |m, v| m.max(v.abs())) + 1.0;
+        for wrong in [vec![0.0; numbers.len()], vec![f32::NAN; numbers.len()], Vec::new(), off] {
+            assert!(!judge(wrong), "{}", case.kernel);
+        }
+        // Expected numbers that are nothing but zeros are no test.
+        let zeros = vec![0.0; numbers.len()];
+        assert!(!case.judge(&Ok(zeros.clone()), &Ok((zeros, 1.0))).passed, "{}", case.kernel);
+    }
 }

@@ -2,17 +2,15 @@
 
 use super::{GpuTransformer, GpuTransformerOptions};
 use crate::GpuError;
-use crate::oracle::{Oracle, distance};
+use crate::oracle::Oracle;
 use crate::sample::SharedContext;
+use crate::self_test::Reading;
 use curricle_core::model::transformer::{
     Dropout, MicroBatch, TokenBatch, TransformerConfig, TransformerParams,
 };
 use curricle_core::optim::AdamSettings;
 use curricle_core::optim::TrainStep;
 use std::time::Instant;
-
-/// (error, largest error, units per second), as the entries of [`crate::self_test`].
-type Outcome = Result<(f64, f64, f64), GpuError>;
 
 /// A small model of each family, with dropout.
 pub(crate) fn gpt2() -> TransformerConfig {
@@ -44,49 +42,62 @@ fn refused(error: impl std::fmt::Display) -> GpuError {
     GpuError::Refused(error.to_string())
 }
 
-fn model(
-    context: &SharedContext,
-    config: &TransformerConfig,
-) -> Result<(TransformerParams, GpuTransformer), GpuError> {
-    let params = TransformerParams::new(config.clone(), 1).map_err(refused)?;
-    let gpu = GpuTransformer::new(context, &params, GpuTransformerOptions::default())?;
-    Ok((params, gpu))
+fn params(config: &TransformerConfig) -> Result<TransformerParams, GpuError> {
+    TransformerParams::new(config.clone(), 1).map_err(refused)
+}
+
+/// What [`logits`] should find.
+pub(crate) fn logits_expected(oracle: &dyn Oracle, config: &TransformerConfig) -> Result<Vec<f32>, GpuError> {
+    let (tokens, keys, reads, _) = material(config.vocab);
+    let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(SEQUENCES, LENGTH, &tokens) };
+    oracle.transformer_logits(&params(config)?, &batch, &reads).map_err(refused)
 }
 
 /// Logits; speed in tokens per second.
-pub(crate) fn logits(context: &SharedContext, oracle: &dyn Oracle, config: &TransformerConfig) -> Outcome {
-    let (params, gpu) = model(context, config)?;
+pub(crate) fn logits(context: &SharedContext, config: &TransformerConfig) -> Reading {
+    let gpu = GpuTransformer::new(context, &params(config)?, GpuTransformerOptions::default())?;
     let (tokens, keys, reads, _) = material(config.vocab);
     let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(SEQUENCES, LENGTH, &tokens) };
     gpu.logits(&batch, &reads)?;
     let started = Instant::now();
     let got = gpu.logits(&batch, &reads)?;
     let seconds = started.elapsed().as_secs_f64().max(1e-9);
-    let want = oracle.transformer_logits(&params, &batch, &reads).map_err(refused)?;
-    let (nmse, most) = distance(&got, &want);
-    Ok((nmse, most, tokens.len() as f64 / seconds))
+    Ok((got, tokens.len() as f64 / seconds))
 }
 
-/// Parameters after four steps of AdamW with dropout and clipping; speed in steps per second.
-pub(crate) fn training(context: &SharedContext, oracle: &dyn Oracle, config: &TransformerConfig) -> Outcome {
-    let (params, mut gpu) = model(context, config)?;
-    let (tokens, keys, reads, targets) = material(config.vocab);
-    let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(SEQUENCES, LENGTH, &tokens) };
-    let micro: [MicroBatch<'_>; 1] = [(batch, &reads, &targets)];
-    // A large eps: where a gradient is only rounding, Adam must not make a step of it.
-    let adam = AdamSettings {
+/// AdamW with clipping. A large eps: where a gradient is only rounding, Adam must not make a step of it.
+fn adam() -> AdamSettings {
+    AdamSettings {
         eps: 1e-3,
         weight_decay: 0.01,
         decoupled: true,
         clip: Some(1.0),
         ..AdamSettings::default()
-    };
+    }
+}
+
+/// What [`training`] should find.
+pub(crate) fn training_expected(
+    oracle: &dyn Oracle,
+    config: &TransformerConfig,
+) -> Result<Vec<f32>, GpuError> {
+    let (tokens, keys, reads, targets) = material(config.vocab);
+    let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(SEQUENCES, LENGTH, &tokens) };
+    let micro: [MicroBatch<'_>; 1] = [(batch, &reads, &targets)];
     let step = TrainStep { micro: &micro, rate: 1e-2, dropout_seed: Some(3) };
+    Ok(oracle.transformer_trained(&params(config)?, &[step; 4], &adam()).map_err(refused)?.values)
+}
+
+/// Parameters after four steps with dropout; speed in steps per second.
+pub(crate) fn training(context: &SharedContext, config: &TransformerConfig) -> Reading {
+    let mut gpu = GpuTransformer::new(context, &params(config)?, GpuTransformerOptions::default())?;
+    let (tokens, keys, reads, targets) = material(config.vocab);
+    let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(SEQUENCES, LENGTH, &tokens) };
+    let micro: [MicroBatch<'_>; 1] = [(batch, &reads, &targets)];
+    let (adam, step) = (adam(), TrainStep { micro: &micro, rate: 1e-2, dropout_seed: Some(3) });
     gpu.train_step(&micro, step.rate, &adam, step.dropout_seed)?;
     let started = Instant::now();
     gpu.train_steps(&[step; 3], &adam)?;
     let seconds = started.elapsed().as_secs_f64().max(1e-9);
-    let want = oracle.transformer_trained(&params, &[step; 4], &adam).map_err(refused)?;
-    let (nmse, most) = distance(&gpu.to_params()?.values, &want.values);
-    Ok((nmse, most, 3.0 / seconds))
+    Ok((gpu.to_params()?.values, 3.0 / seconds))
 }
