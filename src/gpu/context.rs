@@ -1,76 +1,12 @@
-//! Adapters, the device, and the few things every kernel needs: pipelines, buffers, submissions, read-back.
+//! The device, and the few things every kernel needs of it: pipelines and buffers.
 
+use super::adapter::AdapterEntry;
 use super::error::GpuError;
 use bytemuck::Pod;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-/// One adapter of one backend.
-#[derive(Debug, Clone)]
-pub struct AdapterEntry {
-    /// Number among all adapters, as `curricle devices` lists them.
-    pub index: usize,
-    /// Number among the adapters of its backend.
-    pub backend_index: usize,
-    /// Name, driver, type.
-    pub info: wgpu::AdapterInfo,
-    /// The adapter itself.
-    pub adapter: wgpu::Adapter,
-}
-
-impl AdapterEntry {
-    /// Backend in small letters: vulkan, metal, dx12, gl.
-    pub fn backend(&self) -> &'static str {
-        self.info.backend.to_str()
-    }
-
-    /// False for software adapters. GL reports many drivers' type as unknown, so software ones are told by name too.
-    pub fn is_hardware(&self) -> bool {
-        let name = self.info.name.to_lowercase();
-        let software = ["llvmpipe", "softpipe", "swiftshader", "lavapipe", "basic render"];
-        self.info.device_type != wgpu::DeviceType::Cpu && !software.iter().any(|s| name.contains(s))
-    }
-
-    /// Whether the (lower-case) text occurs in name, driver or backend.
-    pub fn matches(&self, part: &str) -> bool {
-        [&self.info.name, &self.info.driver, &self.info.driver_info]
-            .iter()
-            .any(|s| s.to_lowercase().contains(part))
-            || self.backend() == part
-    }
-}
-
-impl std::fmt::Display for AdapterEntry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} ({}:{})", self.index, self.info.name, self.backend(), self.backend_index)
-    }
-}
-
-/// Every adapter of every backend. Vulkan, Metal and DX12 come before GL, which shows the same hardware again.
-pub fn adapters() -> Vec<AdapterEntry> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    // No validation layers unless the user sets WGPU_DEBUG or WGPU_VALIDATION; the tests check results instead.
-    descriptor.flags = wgpu::InstanceFlags::empty().with_env();
-    let instance = wgpu::Instance::new(descriptor);
-    let mut found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    found.retain(|a| {
-        a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
-            && a.limits().max_storage_buffers_per_shader_stage >= STORAGE_BUFFERS
-    });
-    found.sort_by_key(|a| a.get_info().backend == wgpu::Backend::Gl);
-    let mut per_backend: HashMap<&'static str, usize> = HashMap::new();
-    found
-        .into_iter()
-        .enumerate()
-        .map(|(index, adapter)| {
-            let info = adapter.get_info();
-            let count = per_backend.entry(info.backend.to_str()).or_default();
-            *count += 1;
-            AdapterEntry { index, backend_index: *count - 1, info, adapter }
-        })
-        .collect()
-}
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 /// Storage buffers the largest kernel binds. WebGPU's baseline is 8; one is left spare because Metal's backend uses one.
 pub const STORAGE_BUFFERS: u32 = 7;
@@ -131,14 +67,32 @@ pub struct Launch {
 
 /// An opened device and everything cached on it. Cheap to share: all methods take `&self`.
 pub struct GpuContext {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
     entry: AdapterEntry,
     limits: wgpu::Limits,
     options: GpuOptions,
     kernels: Mutex<HashMap<String, Arc<Kernel>>>,
     fault: Arc<Mutex<Option<GpuError>>>,
+    deferred: Mutex<Vec<Deferred>>,
     steps: Mutex<Option<wgpu::Buffer>>,
+}
+
+/// What an error scope caught, once the driver has said so.
+#[cfg(not(target_arch = "wasm32"))]
+type Scope = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
+#[cfg(target_arch = "wasm32")]
+type Scope = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
+
+/// An error scope whose result has not arrived, and what to make of an error.
+type Deferred = (Scope, Box<dyn Fn(&wgpu::Error) -> GpuError + Send>);
+
+fn polled(scope: &mut Scope) -> Poll<Option<wgpu::Error>> {
+    scope.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for GpuContext {
@@ -147,15 +101,12 @@ impl std::fmt::Debug for GpuContext {
     }
 }
 
-/// Longest wait for one submission. Submissions are cut to a fraction of a second, so this is a hang.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 impl GpuContext {
     /// Opens `entry` with everything its adapter allows of the limits we use.
     ///
     /// # Errors
     /// If the driver refuses.
-    pub fn open(entry: &AdapterEntry, options: GpuOptions) -> Result<Self, GpuError> {
+    pub async fn open_async(entry: &AdapterEntry, options: GpuOptions) -> Result<Self, GpuError> {
         let offered = entry.adapter.limits();
         let mut limits = wgpu::Limits::downlevel_defaults().using_resolution(offered.clone());
         limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
@@ -180,8 +131,8 @@ impl GpuContext {
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         });
-        let (device, queue) = pollster::block_on(request)
-            .map_err(|e| GpuError::Open { adapter: name.clone(), message: e.to_string() })?;
+        let (device, queue) =
+            request.await.map_err(|e| GpuError::Open { adapter: name.clone(), message: e.to_string() })?;
         let fault: Arc<Mutex<Option<GpuError>>> = Arc::default();
         // Uncaptured errors would panic. The first one is kept and returned by the next check.
         let (slot, adapter) = (fault.clone(), name.clone());
@@ -202,6 +153,7 @@ impl GpuContext {
             options,
             kernels: Mutex::default(),
             fault,
+            deferred: Mutex::default(),
             steps: Mutex::default(),
         })
     }
@@ -232,13 +184,42 @@ impl GpuContext {
         (self.limits.max_buffer_size / 2).clamp(256 << 20, 8 << 30)
     }
 
-    /// The first error the driver reported since the last check.
+    /// The first error the driver has reported. Of errors it reports late, as browsers do, those that have arrived.
     ///
     /// # Errors
     /// That error.
     pub fn check(&self) -> Result<(), GpuError> {
-        let fault = self.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        fault.map_or(Ok(()), Err)
+        locked(&self.deferred).retain_mut(|(scope, describe)| match polled(scope) {
+            Poll::Pending => true,
+            Poll::Ready(error) => {
+                if let Some(error) = error {
+                    keep(&self.fault, describe(&error));
+                }
+                false
+            }
+        });
+        locked(&self.fault).clone().map_or(Ok(()), Err)
+    }
+
+    /// Notes an error that every further check returns.
+    pub(super) fn fail(&self, error: GpuError) {
+        keep(&self.fault, error);
+    }
+
+    /// What an error scope caught, if that is known already, as it is of native drivers; else [`Self::check`] will tell.
+    fn caught(
+        &self,
+        scope: wgpu::ErrorScopeGuard,
+        describe: impl Fn(&wgpu::Error) -> GpuError + Send + 'static,
+    ) -> Result<(), GpuError> {
+        let mut scope: Scope = Box::pin(scope.pop());
+        match polled(&mut scope) {
+            Poll::Ready(error) => error.map_or(Ok(()), |error| Err(describe(&error))),
+            Poll::Pending => {
+                locked(&self.deferred).push((scope, Box::new(describe)));
+                Ok(())
+            }
+        }
     }
 
     /// Compiles (or finds) the kernel `entry` of `source`, which was assembled for this `key`.
@@ -250,7 +231,7 @@ impl GpuContext {
         binds: &[Bind],
     ) -> Result<Arc<Kernel>, GpuError> {
         let key = format!("{name}/{entry}\n{source}");
-        let mut kernels = self.kernels.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut kernels = locked(&self.kernels);
         if let Some(kernel) = kernels.get(&key) {
             return Ok(kernel.clone());
         }
@@ -307,16 +288,17 @@ impl GpuContext {
             },
             cache: None,
         });
-        let internal = pollster::block_on(inner.pop());
-        let error = pollster::block_on(scope.pop()).or(internal);
-        if let Some(error) = error {
-            let lines = source.lines().enumerate().map(|(i, line)| format!("{:4} {line}\n", i + 1));
-            return Err(GpuError::Shader {
-                kernel: name.to_owned(),
-                adapter: self.name(),
-                message: error.to_string(),
-                source_listing: lines.collect(),
-            });
+        for scope in [inner, scope] {
+            let (kernel, adapter, source) = (name.to_owned(), self.name(), source.to_owned());
+            self.caught(scope, move |error| {
+                let lines = source.lines().enumerate().map(|(i, line)| format!("{:4} {line}\n", i + 1));
+                GpuError::Shader {
+                    kernel: kernel.clone(),
+                    adapter: adapter.clone(),
+                    message: error.to_string(),
+                    source_listing: lines.collect(),
+                }
+            })?;
         }
         let kernel = Arc::new(Kernel { pipeline, layout, name: name.to_owned() });
         kernels.insert(key, kernel.clone());
@@ -364,39 +346,6 @@ impl GpuContext {
         Launch { kernel: kernel.clone(), bind: self.bind(kernel, binds, buffers), offset: None, groups }
     }
 
-    /// Records the launches in one pass and submits them; wgpu orders those that touch the same buffers.
-    pub(super) fn submit(&self, launches: &[Launch]) -> wgpu::SubmissionIndex {
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let mut current: *const Kernel = std::ptr::null();
-            for launch in launches {
-                if !std::ptr::eq(current, &*launch.kernel) {
-                    pass.set_pipeline(&launch.kernel.pipeline);
-                    current = &*launch.kernel;
-                }
-                pass.set_bind_group(0, &*launch.bind, launch.offset.as_slice());
-                let [x, y, z] = launch.groups;
-                pass.dispatch_workgroups(x, y, z);
-            }
-        }
-        self.queue.submit([encoder.finish()])
-    }
-
-    /// Waits for a submission.
-    ///
-    /// # Errors
-    /// If it takes longer than any submission should, or the driver reported an error.
-    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
-        let waited = self
-            .device
-            .poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) });
-        self.check()?;
-        waited
-            .map(|_| ())
-            .map_err(|_| GpuError::Timeout { adapter: self.name(), seconds: PATIENCE.as_secs() })
-    }
-
     /// A storage buffer of `len` 32-bit words, zeroed.
     ///
     /// # Errors
@@ -422,10 +371,9 @@ impl GpuContext {
             usage: usage | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        match pollster::block_on(scope.pop()) {
-            Some(error) => Err(described(&self.name(), &format!("making room for {what}"), &error)),
-            None => Ok(buffer),
-        }
+        let (adapter, doing) = (self.name(), format!("making room for {what}"));
+        self.caught(scope, move |error| described(&adapter, &doing, error))?;
+        Ok(buffer)
     }
 
     /// A storage buffer with these contents.
@@ -460,7 +408,7 @@ impl GpuContext {
     /// The table of moving uniforms: entry i holds (i, 0, 0, 0), [`Self::step_stride`] bytes apart. A dynamic
     /// offset into it tells a dispatch which one it is, without a write between dispatches.
     pub(super) fn step_table(&self) -> Result<wgpu::Buffer, GpuError> {
-        let mut slot = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut slot = locked(&self.steps);
         if let Some(buffer) = &*slot {
             return Ok(buffer.clone());
         }
@@ -479,48 +427,6 @@ impl GpuContext {
         self.limits.min_uniform_buffer_offset_alignment.max(16)
     }
 
-    /// Copies `len` values from value `first` of `buffer` to the host. Waits for everything submitted before.
-    ///
-    /// # Errors
-    /// If the device fails or does not answer.
-    pub(super) fn read<T: Pod>(
-        &self,
-        buffer: &wgpu::Buffer,
-        first: u64,
-        len: usize,
-    ) -> Result<Vec<T>, GpuError> {
-        if len == 0 {
-            return Ok(Vec::new());
-        }
-        let size = size_of::<T>() as u64;
-        let bytes = len as u64 * size;
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read-back"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, first * size, &staging, 0, bytes);
-        let submission = self.queue.submit([encoder.finish()]);
-        let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is only gone when the wait below has failed.
-            let _ = sender.send(result);
-        });
-        self.wait(submission)?;
-        let device_error = |message: String| GpuError::Device { adapter: self.name(), message };
-        match receiver.recv_timeout(PATIENCE) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(device_error(error.to_string())),
-            Err(_) => return Err(GpuError::Timeout { adapter: self.name(), seconds: PATIENCE.as_secs() }),
-        }
-        let view = staging.get_mapped_range(..).map_err(|e| device_error(e.to_string()))?;
-        let mut out = vec![T::zeroed(); len];
-        bytemuck::cast_slice_mut(&mut out).copy_from_slice(&view);
-        Ok(out)
-    }
-
     /// Copies (buffer, to word, words) one after the other into `pool`.
     pub(super) fn copy_words(&self, copies: &[(&wgpu::Buffer, u64, u64)], pool: &wgpu::Buffer) {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -529,22 +435,13 @@ impl GpuContext {
         }
         self.queue.submit([encoder.finish()]);
     }
-
-    /// Waits until everything submitted is done.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn synchronize(&self) -> Result<(), GpuError> {
-        let submission = self.queue.submit([]);
-        self.wait(submission)
-    }
 }
 
 /// Entries of the step table.
 pub const STEP_ENTRIES: u32 = 2048;
 
 fn keep(slot: &Mutex<Option<GpuError>>, error: GpuError) {
-    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+    locked(slot).get_or_insert(error);
 }
 
 fn described(adapter: &str, doing: &str, error: &wgpu::Error) -> GpuError {
@@ -558,75 +455,4 @@ fn described(adapter: &str, doing: &str, error: &wgpu::Error) -> GpuError {
 /// A grid of `groups` workgroups in rows of [`GRID_ROW`]; kernels number themselves x + y * GRID_ROW.
 pub fn grid(groups: u32) -> [u32; 3] {
     if groups <= GRID_ROW { [groups.max(1), 1, 1] } else { [GRID_ROW, groups.div_ceil(GRID_ROW), 1] }
-}
-
-/// Cuts work into submissions far below any watchdog: starts small, measures, and aims at [`Pacer::TARGET`].
-#[derive(Debug, Clone, Copy)]
-pub struct Pacer {
-    units: f64,
-}
-
-impl Pacer {
-    /// A pacer whose first submission has `units` of work.
-    pub fn starting_with(units: f64) -> Self {
-        Self { units }
-    }
-
-    /// Time one submission should take. Windows ends dispatches after 2 s, macOS earlier.
-    pub const TARGET: Duration = Duration::from_millis(100);
-
-    /// Units of work for the next submission.
-    pub fn next(&self) -> usize {
-        self.units as usize
-    }
-
-    /// `units` of work took `time`.
-    pub fn took(&mut self, units: usize, time: Duration) {
-        let ideal = units as f64 * Self::TARGET.as_secs_f64() / time.as_secs_f64().max(1e-6);
-        // At most doubled (one slow unit must not follow a fast guess), at least a quarter.
-        self.units = ideal.clamp(self.units / 4.0, self.units * 2.0).clamp(1.0, 1e9);
-    }
-}
-
-/// Times submissions that are queued two deep, so that the device never waits for the host.
-#[derive(Default)]
-pub(super) struct Pipeline {
-    pending: Option<(wgpu::SubmissionIndex, usize)>,
-    last_done: Option<Instant>,
-}
-
-impl Pipeline {
-    /// Hands in a submission of `units` and waits for the one before it.
-    pub(super) fn push(
-        &mut self,
-        context: &GpuContext,
-        pacer: &mut Pacer,
-        submission: wgpu::SubmissionIndex,
-        units: usize,
-    ) -> Result<(), GpuError> {
-        self.last_done.get_or_insert_with(Instant::now);
-        let before = self.pending.replace((submission, units));
-        self.settle(context, pacer, before)
-    }
-
-    /// Waits for the last submission.
-    pub(super) fn finish(&mut self, context: &GpuContext, pacer: &mut Pacer) -> Result<(), GpuError> {
-        let last = self.pending.take();
-        self.settle(context, pacer, last)
-    }
-
-    fn settle(
-        &mut self,
-        context: &GpuContext,
-        pacer: &mut Pacer,
-        pending: Option<(wgpu::SubmissionIndex, usize)>,
-    ) -> Result<(), GpuError> {
-        let Some((submission, units)) = pending else { return Ok(()) };
-        context.wait(submission)?;
-        let now = Instant::now();
-        if let Some(before) = self.last_done.replace(now) {
-            pacer.took(units, now - before);
-        }
-        Ok(())
-    }
 }

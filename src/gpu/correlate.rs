@@ -71,7 +71,7 @@ struct Sums {
 ///
 /// # Errors
 /// If an output does not exist or the device fails.
-pub fn correlations(
+pub async fn correlations_async(
     group: &GpuGroup,
     member: usize,
     seed: u64,
@@ -133,7 +133,7 @@ pub fn correlations(
                     [side.div_ceil(64) as u32, side as u32, chunks as u32],
                 ),
             ]);
-            let sums: Vec<f32> = context.read(&partial, 0, chunks * side * side)?;
+            let sums: Vec<f32> = context.read(&partial, 0, chunks * side * side).await?;
             for chunk in sums.chunks_exact(side * side) {
                 result.sums.iter_mut().zip(chunk).for_each(|(total, part)| *total += f64::from(*part));
             }

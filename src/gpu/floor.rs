@@ -1,9 +1,9 @@
 //! The cost of a dispatch and of a barrier that do nothing (`floor.wgsl`).
 
 use super::GpuError;
-use super::context::{Bind, GpuContext, Launch};
+use super::context::{Bind, GpuContext};
 use super::shader::assemble;
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 /// What an adapter charges for doing nothing.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -18,29 +18,27 @@ pub struct Floor {
 ///
 /// # Errors
 /// If the device fails.
-pub fn floor(context: &GpuContext) -> Result<Floor, GpuError> {
+pub async fn floor_async(context: &GpuContext) -> Result<Floor, GpuError> {
     let source = assemble(&[], &[include_str!("floor.wgsl")]);
     let binds = [Bind::Uniform, Bind::Write];
     let word = context.storage("word", 4)?;
-    let launch = |entry: &str, rounds: u32| -> Result<Launch, GpuError> {
+    let time = async |entry: &str, rounds: u32, count: usize| -> Result<Duration, GpuError> {
         let kernel = context.kernel("floor", entry, &source, &binds)?;
-        Ok(context.launch(&kernel, &binds, &[&context.uniform(&[rounds, 0, 0, 0])?, &word], [1, 1, 1]))
-    };
-    let time = |launches: &[Launch]| -> Result<Duration, GpuError> {
-        context.wait(context.submit(launches))?;
+        let uniform = context.uniform(&[rounds, 0, 0, 0])?;
+        let launches = vec![context.launch(&kernel, &binds, &[&uniform, &word], [1, 1, 1]); count];
+        context.wait(context.submit(&launches)).await?;
         let started = Instant::now();
-        context.wait(context.submit(launches))?;
+        context.wait(context.submit(&launches)).await?;
         Ok(started.elapsed())
     };
     // Two lengths each: the difference is free of what a submission costs.
-    let per_unit = |make: &dyn Fn(u32) -> Result<Vec<Launch>, GpuError>, few: u32, many: u32| {
-        let (short, long) = (time(&make(few)?)?, time(&make(many)?)?);
-        Ok::<f64, GpuError>(1e6 * (long.as_secs_f64() - short.as_secs_f64()).max(0.0) / f64::from(many - few))
+    let microseconds = |short: Duration, long: Duration, more: f64| {
+        1e6 * (long.as_secs_f64() - short.as_secs_f64()).max(0.0) / more
     };
-    let dispatches = |n: u32| Ok(vec![launch("dispatch", 0)?; n as usize]);
-    let barriers = |n: u32| Ok(vec![launch("barrier", n)?]);
+    let (few, many) = (time("dispatch", 0, 100).await?, time("dispatch", 0, 1100).await?);
+    let (short, long) = (time("barrier", 1000, 1).await?, time("barrier", 11_000, 1).await?);
     Ok(Floor {
-        dispatch_microseconds: per_unit(&dispatches, 100, 1100)?,
-        barrier_microseconds: per_unit(&barriers, 1000, 11_000)?,
+        dispatch_microseconds: microseconds(few, many, 1000.0),
+        barrier_microseconds: microseconds(short, long, 10_000.0),
     })
 }

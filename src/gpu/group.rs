@@ -1,10 +1,11 @@
 //! Models of one shape that train side by side on one device.
 
 use super::GpuError;
-use super::context::{GpuContext, Pacer};
+use super::context::GpuContext;
 use super::layout::Layout;
 use super::logits::{self, GpuLogits};
 use super::pool::{Pool, decay_is_mild};
+use super::queue::Pacer;
 use super::sample::{self, GpuSamples, SharedContext, Tensor};
 use super::steps::{GpuPath, MemberSteps};
 use super::{minibatch, narrow, wide};
@@ -168,12 +169,12 @@ impl GpuGroup {
     ///
     /// # Errors
     /// If the device fails or there is no such member.
-    pub fn to_params(&self, member: usize) -> Result<MlpParams, GpuError> {
+    pub async fn to_params_async(&self, member: usize) -> Result<MlpParams, GpuError> {
         if member >= self.members {
             return Err(GpuError::Refused(format!("there is no member {member}")));
         }
         let stride = self.layout.stride as usize;
-        let words = self.context.read(&self.params, (member * stride) as u64, stride)?;
+        let words = self.context.read(&self.params, (member * stride) as u64, stride).await?;
         Ok(self.layout.unpack(&words))
     }
 
@@ -181,7 +182,11 @@ impl GpuGroup {
     ///
     /// # Errors
     /// If something does not fit together, or the device fails; then the parameters are not usable.
-    pub fn train(&mut self, batch: usize, steps: &[MemberSteps]) -> Result<Vec<StepsResult>, GpuError> {
+    pub async fn train_async(
+        &mut self,
+        batch: usize,
+        steps: &[MemberSteps<'_>],
+    ) -> Result<Vec<StepsResult>, GpuError> {
         self.check(batch, steps)?;
         if steps.iter().all(|s| s.rates.is_empty()) {
             return Ok(vec![StepsResult::default(); steps.len()]);
@@ -195,20 +200,20 @@ impl GpuGroup {
         let (context, layout, params) = (&*self.context, &self.layout, &self.params);
         match path {
             GpuPath::Narrow { shared } => {
-                narrow::train(context, layout, params, &pool, batch, shared, &mut self.pacers[0])?;
+                narrow::train(context, layout, params, &pool, batch, shared, &mut self.pacers[0]).await?;
             }
             GpuPath::Wide => {
                 for job in pool.jobs.iter().filter(|j| j.samples > 0) {
-                    wide::train(context, layout, params, &pool, job, batch, &mut self.pacers[1])?;
+                    wide::train(context, layout, params, &pool, job, batch, &mut self.pacers[1]).await?;
                 }
             }
             GpuPath::Minibatch => {
                 for job in pool.jobs.iter().filter(|j| j.samples > 0) {
-                    minibatch::train(context, layout, params, &pool, job, batch, &mut self.pacers[2])?;
+                    minibatch::train(context, layout, params, &pool, job, batch, &mut self.pacers[2]).await?;
                 }
             }
         }
-        pool.collect(context)
+        pool.collect(context).await
     }
 
     fn check(&self, batch: usize, steps: &[MemberSteps]) -> Result<(), GpuError> {
@@ -264,7 +269,7 @@ impl GpuGroup {
     ///
     /// # Errors
     /// If there are no such members, the samples have no labels or another d, or memory is out.
-    pub fn accuracies(
+    pub async fn accuracies_async(
         &self,
         members: std::ops::Range<usize>,
         samples: &GpuSamples,
@@ -277,7 +282,7 @@ impl GpuGroup {
         for first in members.clone().step_by(room) {
             let last = (first + room).min(members.end);
             let logits = self.logits(first..last, samples)?;
-            let right = logits::right_answers(&self.context, samples, &logits)?;
+            let right = logits::right_answers(&self.context, samples, &logits).await?;
             all.extend(right.iter().map(|&r| f64::from(r) / samples.count as f64));
         }
         Ok(all)

@@ -21,8 +21,8 @@ impl GpuLogits {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn download(&self, context: &GpuContext) -> Result<Vec<f32>, GpuError> {
-        context.read(&self.values, 0, self.models * self.samples * self.classes)
+    pub async fn download_async(&self, context: &GpuContext) -> Result<Vec<f32>, GpuError> {
+        context.read(&self.values, 0, self.models * self.samples * self.classes).await
     }
 }
 
@@ -205,7 +205,7 @@ fn tail(
 }
 
 /// Right answers of each model.
-pub(super) fn right_answers(
+pub(super) async fn right_answers(
     context: &GpuContext,
     samples: &GpuSamples,
     logits: &GpuLogits,
@@ -225,5 +225,5 @@ pub(super) fn right_answers(
     let groups = grid((logits.models * samples.count).div_ceil(64) as u32);
     let buffers = [&score, &logits.values, labels_of(samples)?, &right];
     context.submit(&[context.launch(&kernel, &binds, &buffers, groups)]);
-    context.read(&right, 0, logits.models)
+    context.read(&right, 0, logits.models).await
 }

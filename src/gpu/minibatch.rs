@@ -2,10 +2,11 @@
 //! and the gradient at the logits (`minibatch.wgsl`). Several launches per step, so this is for batches, not for batch 1.
 
 use super::GpuError;
-use super::context::{Bind, GpuContext, Launch, Pacer, Pipeline, STEP_ENTRIES, grid};
+use super::context::{Bind, GpuContext, Launch, STEP_ENTRIES, grid};
 use super::layout::Layout;
 use super::matmul::{Mode, Product, product};
 use super::pool::{Job, Pool};
+use super::queue::{Pacer, Pipeline};
 use super::shader::assemble;
 use curricle_core::task::boolean::words;
 
@@ -22,7 +23,7 @@ struct Step {
 }
 
 /// Trains one member.
-pub(super) fn train(
+pub(super) async fn train(
     context: &GpuContext,
     layout: &Layout,
     params: &wgpu::Buffer,
@@ -137,8 +138,8 @@ pub(super) fn train(
         let launches: Vec<Launch> = (0..now as u32)
             .flat_map(|i| sequence.iter().map(move |l| Launch { offset: Some(i * stride), ..l.clone() }))
             .collect();
-        pipeline.push(context, pacer, context.submit(&launches), now)?;
+        pipeline.push(context, pacer, context.submit(&launches), now).await?;
         first += now;
     }
-    pipeline.finish(context, pacer)
+    pipeline.finish(context, pacer).await
 }

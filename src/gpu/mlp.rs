@@ -5,7 +5,7 @@ use super::group::GpuGroup;
 use super::sample::{GpuSamples, SharedContext};
 use super::steps::{GpuPath, MemberSteps};
 use super::target::GpuTargets;
-use curricle_core::model::{LogitModel, MlpParams, MlpShape, ModelError};
+use curricle_core::model::{MlpParams, MlpShape};
 use curricle_core::optim::{Steps, StepsResult};
 use curricle_core::task::Samples;
 
@@ -51,7 +51,7 @@ impl GpuMlp {
     ///
     /// # Errors
     /// If the steps do not fit the model, or the device fails; then the parameters are not usable.
-    pub fn train(&mut self, steps: &Steps) -> Result<StepsResult, GpuError> {
+    pub async fn train_async(&mut self, steps: &Steps<'_>) -> Result<StepsResult, GpuError> {
         let context = self.group.context().clone();
         let samples = GpuSamples::upload(&context, steps.samples)?;
         let targets = GpuTargets::upload(&context, steps.loss, self.group.shape().classes, steps.targets)?;
@@ -64,17 +64,17 @@ impl GpuMlp {
             rates: steps.rates,
             weight_decay: steps.weight_decay,
         };
-        Ok(self.group.train(steps.batch, &[member])?[0])
+        Ok(self.group.train_async(steps.batch, &[member]).await?[0])
     }
 
     /// Writes the logits [n, C].
     ///
     /// # Errors
     /// If `out` has another length, the samples another d, or the device fails.
-    pub fn logits(&self, samples: &Samples, out: &mut [f32]) -> Result<(), GpuError> {
+    pub async fn logits_async(&self, samples: &Samples, out: &mut [f32]) -> Result<(), GpuError> {
         let context = self.group.context();
         let samples = GpuSamples::upload(context, samples)?;
-        let logits = self.group.logits(0..1, &samples)?.download(context)?;
+        let logits = self.group.logits(0..1, &samples)?.download_async(context).await?;
         if logits.len() != out.len() {
             return Err(GpuError::Refused(format!(
                 "{} logits do not fit {} places",
@@ -90,30 +90,16 @@ impl GpuMlp {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn to_params(&self) -> Result<MlpParams, GpuError> {
-        self.group.to_params(0)
+    pub async fn to_params_async(&self) -> Result<MlpParams, GpuError> {
+        self.group.to_params_async(0).await
     }
 
     /// Fraction of right answers on labelled samples.
     ///
     /// # Errors
     /// If the samples have no labels or another d, or the device fails.
-    pub fn accuracy(&self, samples: &Samples) -> Result<f64, GpuError> {
+    pub async fn accuracy_async(&self, samples: &Samples) -> Result<f64, GpuError> {
         let samples = GpuSamples::upload(self.group.context(), samples)?;
-        Ok(self.group.accuracies(0..1, &samples)?[0])
-    }
-}
-
-impl LogitModel for GpuMlp {
-    fn d(&self) -> usize {
-        self.group().shape().d
-    }
-
-    fn classes(&self) -> usize {
-        self.group().shape().classes
-    }
-
-    fn logits(&self, samples: &Samples, logits: &mut [f32]) -> Result<(), ModelError> {
-        Ok(GpuMlp::logits(self, samples, logits)?)
+        Ok(self.group.accuracies_async(0..1, &samples).await?[0])
     }
 }

@@ -4,9 +4,10 @@
 //! starts from the same stored weights.
 
 use super::GpuError;
-use super::context::{Bind, GpuContext, Launch, Pacer, Pipeline, grid};
+use super::context::{Bind, GpuContext, Launch, grid};
 use super::layout::Layout;
 use super::pool::{Pool, per_block};
+use super::queue::{Pacer, Pipeline};
 use super::sample::block_words;
 use super::shader::assemble;
 
@@ -57,7 +58,7 @@ pub(super) fn constants(layout: &Layout, batch: usize, threads: usize) -> Vec<(&
 const SOFTWARE_BLOCKS: usize = 8;
 
 /// Trains all members of the pool side by side.
-pub(super) fn train(
+pub(super) async fn train(
     context: &GpuContext,
     layout: &Layout,
     params: &wgpu::Buffer,
@@ -119,9 +120,9 @@ pub(super) fn train(
                 vec![&span, &table, params, &pool.blocks, &pool.targets, &pool.rates, &pool.out];
             buffers.extend(slab.as_ref());
             let launch: Launch = context.launch(&kernel, &binds, &buffers, grid(jobs.len() as u32));
-            pipeline.push(context, pacer, context.submit(&[launch]), now)?;
+            pipeline.push(context, pacer, context.submit(&[launch]), now).await?;
             first += now;
         }
     }
-    pipeline.finish(context, pacer)
+    pipeline.finish(context, pacer).await
 }

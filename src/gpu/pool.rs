@@ -159,8 +159,8 @@ impl Pool {
     }
 
     /// Reads the losses back and checks that every step was done.
-    pub fn collect(&self, context: &GpuContext) -> Result<Vec<StepsResult>, GpuError> {
-        let words: Vec<u32> = context.read(&self.out, 0, self.out_words)?;
+    pub async fn collect(&self, context: &GpuContext) -> Result<Vec<StepsResult>, GpuError> {
+        let words: Vec<u32> = context.read(&self.out, 0, self.out_words).await?;
         let ends = self.jobs.iter().skip(1).map(|j| j.out_at as usize).chain([self.out_words]);
         self.jobs
             .iter()

@@ -118,11 +118,12 @@ impl GpuSamples {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn download(&self, context: &GpuContext) -> Result<Samples, GpuError> {
-        let bits = context.read(&self.bits, 0, self.count * words(self.d))?;
+    pub async fn download_async(&self, context: &GpuContext) -> Result<Samples, GpuError> {
+        let bits = context.read(&self.bits, 0, self.count * words(self.d)).await?;
         let mut samples = Samples::from_bits(self.d, bits);
         if let Some(labels) = &self.labels {
-            samples.labels = context.read::<u32>(labels, 0, self.count)?.iter().map(|&l| l as u8).collect();
+            let labels: Vec<u32> = context.read(labels, 0, self.count).await?;
+            samples.labels = labels.iter().map(|&l| l as u8).collect();
         }
         Ok(samples)
     }
@@ -132,7 +133,7 @@ impl GpuSamples {
 ///
 /// # Errors
 /// If the device fails.
-pub fn raw_bits(
+pub async fn raw_bits_async(
     context: &GpuContext,
     seed: u64,
     stream: Stream,
@@ -148,7 +149,7 @@ pub fn raw_bits(
         ..Draw::default()
     };
     context.submit(&[launch(context, "raw", &draw, &out, count)?]);
-    context.read(&out, 0, 4 * count)
+    context.read(&out, 0, 4 * count).await
 }
 
 /// Where the initial weights of one tensor go.

@@ -4,21 +4,22 @@
 //! A case's expected numbers come from the host alone ([`Case::expected`] sees no device), and so does all it computes with:
 //! a driver that loses data, or reads back zeros, cannot agree with itself.
 
+use super::GpuError;
+use super::correlate::{Output, correlations_async};
 use super::group::GpuGroup;
 use super::mlp::GpuMlp;
 use super::oracle::{Oracle, distance};
-use super::sample::{GpuSamples, SharedContext, raw_bits};
+use super::sample::{GpuSamples, SharedContext, raw_bits_async};
 use super::steps::GpuPath;
 use super::target::{GpuTargets, TargetSpec};
 use super::transformer::self_test as transformer;
-use super::{GpuError, Output, correlations};
 use curricle_core::model::transformer::TransformerConfig;
 use curricle_core::model::{Loss, MlpInit, MlpParams, MlpShape};
 use curricle_core::optim::Steps;
 use curricle_core::rng::{self, Purpose, Stream};
 use curricle_core::target::{self, LabelMix, Target};
 use curricle_core::task::{BooleanTask, HierarchicalParity, Samples, Support};
-use std::time::Instant;
+use web_time::Instant;
 
 /// How one kernel did.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -131,18 +132,21 @@ impl Case {
     ///
     /// # Errors
     /// If it fails.
-    pub fn measure(&self, context: &SharedContext) -> Reading {
+    pub async fn measure(&self, context: &SharedContext) -> Reading {
         match &self.work {
             Work::Generator => {
-                let (words, seconds) = timed(|| raw_bits(context, 7, STREAM, FIRST, WORDS as usize))?;
+                let (words, seconds) =
+                    timed(async || raw_bits_async(context, 7, STREAM, FIRST, WORDS as usize).await).await?;
                 Ok((halves(words), 4.0 * WORDS as f64 / seconds))
             }
-            Work::Logits => logits(context),
-            Work::Targets => targets(context),
-            Work::Training { shape, batch, steps, path } => train(context, shape, *batch, *steps, *path),
-            Work::Correlations => correlate(context),
-            Work::TransformerLogits(config) => transformer::logits(context, config),
-            Work::TransformerTraining(config) => transformer::training(context, config),
+            Work::Logits => logits(context).await,
+            Work::Targets => targets(context).await,
+            Work::Training { shape, batch, steps, path } => {
+                train(context, shape, *batch, *steps, *path).await
+            }
+            Work::Correlations => correlate(context).await,
+            Work::TransformerLogits(config) => transformer::logits(context, config).await,
+            Work::TransformerTraining(config) => transformer::training(context, config).await,
         }
     }
 
@@ -169,15 +173,19 @@ impl Case {
 }
 
 /// Runs every case against the oracle.
-pub fn self_test(context: &SharedContext, oracle: &dyn Oracle) -> Vec<KernelReport> {
-    cases().iter().map(|case| case.judge(&case.expected(oracle), &case.measure(context))).collect()
+pub async fn self_test_async(context: &SharedContext, oracle: &dyn Oracle) -> Vec<KernelReport> {
+    let mut reports = Vec::new();
+    for case in cases() {
+        reports.push(case.judge(&case.expected(oracle), &case.measure(context).await));
+    }
+    reports
 }
 
 /// Runs twice and times the second run: the first one compiles.
-fn timed<T>(mut work: impl FnMut() -> Result<T, GpuError>) -> Result<(T, f64), GpuError> {
-    work()?;
+async fn timed<T>(mut work: impl AsyncFnMut() -> Result<T, GpuError>) -> Result<(T, f64), GpuError> {
+    work().await?;
     let started = Instant::now();
-    let result = work()?;
+    let result = work().await?;
     Ok((result, started.elapsed().as_secs_f64().max(1e-9)))
 }
 
@@ -201,11 +209,11 @@ fn logits_material() -> Result<(MlpParams, Samples), GpuError> {
     Ok((MlpParams::new(&shape, MlpInit::Pytorch, 1), labelled(&shape, 2000)?))
 }
 
-fn logits(context: &SharedContext) -> Reading {
+async fn logits(context: &SharedContext) -> Reading {
     let (params, samples) = logits_material()?;
     let gpu = GpuMlp::new(context, &params)?;
     let mut got = vec![0.0; samples.len() * 8];
-    let ((), seconds) = timed(|| gpu.logits(&samples, &mut got))?;
+    let ((), seconds) = timed(async || gpu.logits_async(&samples, &mut got).await).await?;
     Ok((got, samples.len() as f64 / seconds))
 }
 
@@ -214,15 +222,18 @@ fn targets_material() -> Result<(MlpParams, Samples), GpuError> {
     Ok((MlpParams::new(&shape, MlpInit::Pytorch, 1), labelled(&shape, 4000)?))
 }
 
-fn targets(context: &SharedContext) -> Reading {
+async fn targets(context: &SharedContext) -> Reading {
     let (params, samples) = targets_material()?;
     let count = samples.len();
     let group = GpuGroup::new(context, &[&params])?;
     let samples = GpuSamples::upload(context, &samples)?;
     let logits = group.logits(0..1, &samples)?;
     let spec = TargetSpec { loss: Loss::CrossEntropy, target: SOFT, batch: 1, first_step: 0 };
-    let (got, seconds) =
-        timed(|| GpuTargets::from_teacher(context, &samples, &logits, 0..count, &spec)?.download(context))?;
+    let (got, seconds) = timed(async || {
+        let targets = GpuTargets::from_teacher(context, &samples, &logits, 0..count, &spec)?;
+        targets.download_async(context).await
+    })
+    .await?;
     Ok((got, count as f64 / seconds))
 }
 
@@ -253,7 +264,13 @@ impl TrainingMaterial {
     }
 }
 
-fn train(context: &SharedContext, shape: &MlpShape, batch: usize, steps: usize, path: GpuPath) -> Reading {
+async fn train(
+    context: &SharedContext,
+    shape: &MlpShape,
+    batch: usize,
+    steps: usize,
+    path: GpuPath,
+) -> Reading {
     let material = TrainingMaterial::new(shape, batch, steps)?;
     let mut gpu = GpuMlp::new(context, &material.params)?;
     // Where workgroup memory is too small for the width, the fallback is what is tested.
@@ -262,10 +279,10 @@ fn train(context: &SharedContext, shape: &MlpShape, batch: usize, steps: usize, 
     for _ in 0..2 {
         gpu.group_mut().set(0, &material.params)?;
         let started = Instant::now();
-        gpu.train(&material.steps(batch))?;
+        gpu.train_async(&material.steps(batch)).await?;
         seconds = started.elapsed().as_secs_f64().max(1e-9);
     }
-    Ok((flat(&gpu.to_params()?), steps as f64 / seconds))
+    Ok((flat(&gpu.to_params_async().await?), steps as f64 / seconds))
 }
 
 /// Samples of the correlations, drawn with this seed.
@@ -289,11 +306,13 @@ fn correlations_expected(oracle: &dyn Oracle) -> Vec<f32> {
     (0..100).flat_map(|j| [mean(j, None), mean(j, Some((j + 7) % 100))]).collect()
 }
 
-fn correlate(context: &SharedContext) -> Reading {
+async fn correlate(context: &SharedContext) -> Reading {
     let group = GpuGroup::new(context, &[&correlated_model()])?;
     let count = CORRELATED as u64;
-    let (found, seconds) =
-        timed(|| correlations(&group, 0, CORRELATED_SEED, STREAM, 0, count, &[Output::Margin]))?;
+    let (found, seconds) = timed(async || {
+        correlations_async(&group, 0, CORRELATED_SEED, STREAM, 0, count, &[Output::Margin]).await
+    })
+    .await?;
     let got = (0..100)
         .flat_map(|j| [found[0].degree_1(j) as f32, found[0].degree_2(j, (j + 7) % 100) as f32])
         .collect();

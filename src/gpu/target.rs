@@ -141,7 +141,7 @@ impl GpuTargets {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn download(&self, context: &GpuContext) -> Result<Vec<f32>, GpuError> {
-        context.read(&self.values, 0, self.count * self.width)
+    pub async fn download_async(&self, context: &GpuContext) -> Result<Vec<f32>, GpuError> {
+        context.read(&self.values, 0, self.count * self.width).await
     }
 }

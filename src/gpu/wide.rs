@@ -1,10 +1,11 @@
 //! Wide models, one dispatch per sample (`wide.wgsl`).
 
 use super::GpuError;
-use super::context::{Bind, GpuContext, Launch, Pacer, Pipeline, STEP_ENTRIES};
+use super::context::{Bind, GpuContext, Launch, STEP_ENTRIES};
 use super::layout::Layout;
 use super::narrow::constants;
 use super::pool::{Job, Pool, per_block};
+use super::queue::{Pacer, Pipeline};
 use super::shader::assemble;
 
 #[repr(C)]
@@ -23,7 +24,7 @@ struct Chunk {
 const THREADS: usize = 256;
 
 /// Trains one member.
-pub(super) fn train(
+pub(super) async fn train(
     context: &GpuContext,
     layout: &Layout,
     params: &wgpu::Buffer,
@@ -98,8 +99,8 @@ pub(super) fn train(
                 );
             }
         }
-        pipeline.push(context, pacer, context.submit(&launches), launches.len())?;
+        pipeline.push(context, pacer, context.submit(&launches), launches.len()).await?;
         first += now;
     }
-    pipeline.finish(context, pacer)
+    pipeline.finish(context, pacer).await
 }

@@ -2,7 +2,7 @@
 
 use super::buffers::Kind;
 use super::model::GpuTransformer;
-use super::pieces::{State, refused, submit};
+use super::pieces::{Piece, refused};
 use super::recorder::Step;
 use crate::GpuError;
 use curricle_core::model::transformer::{BatchError, TokenBatch, check_reads};
@@ -12,10 +12,11 @@ impl GpuTransformer {
     ///
     /// # Errors
     /// If the batch does not fit the model, or the device fails.
-    pub fn logits(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, GpuError> {
+    pub async fn logits_async(&self, batch: &TokenBatch<'_>, reads: &[u32]) -> Result<Vec<f32>, GpuError> {
         batch.check(&self.config).and_then(|()| check_reads(batch, reads)).map_err(refused)?;
         let mut out = Vec::with_capacity(reads.len() * self.config.vocab);
-        self.evaluate(batch, reads, Kind::Logits, |_, reads| reads.len() * self.config.vocab, &mut out)?;
+        self.evaluate(batch, reads, Kind::Logits, |_, reads| reads.len() * self.config.vocab, &mut out)
+            .await?;
         Ok(out)
     }
 
@@ -24,7 +25,7 @@ impl GpuTransformer {
     ///
     /// # Errors
     /// If the batch does not fit the model, there is no such layer, or the device fails.
-    pub fn hidden(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, GpuError> {
+    pub async fn hidden_async(&self, batch: &TokenBatch<'_>, layer: usize) -> Result<Vec<f32>, GpuError> {
         batch.check(&self.config).map_err(refused)?;
         if layer > self.config.layers {
             return Err(refused(BatchError::Layer { layer, layers: self.config.layers }));
@@ -33,11 +34,11 @@ impl GpuTransformer {
         let reads: Vec<u32> = (0..batch.sequences).map(|b| (b * batch.length) as u32).collect();
         let mut out = Vec::with_capacity(batch.positions() * self.config.hidden);
         let numbers = |piece: &TokenBatch<'_>, _: &[u32]| piece.positions() * self.config.hidden;
-        self.evaluate(batch, &reads, Kind::Hidden(layer), numbers, &mut out)?;
+        self.evaluate(batch, &reads, Kind::Hidden(layer), numbers, &mut out).await?;
         Ok(out)
     }
 
-    fn evaluate(
+    async fn evaluate(
         &self,
         batch: &TokenBatch<'_>,
         reads: &[u32],
@@ -45,16 +46,13 @@ impl GpuTransformer {
         numbers: impl Fn(&TokenBatch<'_>, &[u32]) -> usize,
         out: &mut Vec<f32>,
     ) -> Result<(), GpuError> {
-        let mut state = self.lock();
-        self.pieces(batch, reads, kind, |piece, reads, _| {
-            let output = self.prepare(&mut state, &piece, &reads, kind, Step::default())?.output.clone();
-            let State { plans, pacer, pipeline, .. } = &mut *state;
-            if let Some(plan) = plans.last() {
-                submit(&self.context, pacer, pipeline, &plan.launches)?;
-            }
-            state.finish(&self.context)?;
-            out.extend(self.context.read::<f32>(&output, 0, numbers(&piece, &reads))?);
-            Ok(())
-        })
+        let mut state = self.state.lock().await;
+        for Piece { batch, reads, .. } in self.pieces(batch, reads, kind)? {
+            let output = self.prepare(&mut state, &batch, &reads, kind, Step::default())?.output.clone();
+            self.submit_last(&mut state).await?;
+            state.finish(&self.context).await?;
+            out.extend(self.context.read::<f32>(&output, 0, numbers(&batch, &reads)).await?);
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! One kernel at a time, numbers in and numbers out: for tests and the self-test. Nothing here is fast.
+//! One kernel at a time, numbers in and numbers out, blocking: for tests. Nothing here is fast.
 
 use super::attention::{Attention, Heads, bit_words};
 use super::batch::Ints;
@@ -9,6 +9,7 @@ use super::norm::LayerNorm;
 use super::recorder::{NONE, READS, Recorder, Site, Step, split};
 use super::rows::{Rows, RowsOp};
 use super::{adam, norm};
+use crate::blocking::wait_for;
 use crate::context::Launch;
 use crate::{GpuContext, GpuError};
 use curricle_core::model::transformer::{
@@ -52,7 +53,16 @@ fn run(
     let mut recorder = Recorder::new(context, &step, &spare);
     record(&mut recorder)?;
     let launches: Vec<Launch> = recorder.launches.iter().map(|l| l.launch.clone()).collect();
-    context.wait(context.submit(&launches))
+    wait_for(context, context.wait(context.submit(&launches)))
+}
+
+fn read<T: bytemuck::Pod>(
+    context: &GpuContext,
+    buffer: &wgpu::Buffer,
+    first: u64,
+    len: usize,
+) -> Result<Vec<T>, GpuError> {
+    wait_for(context, context.read(buffer, first, len))
 }
 
 fn positive(what: &str, sizes: &[usize]) -> Result<(), GpuError> {
@@ -132,7 +142,7 @@ pub fn product(
             Operands { a: &a, b: &b, params: &params, extra: None, ints: &ints, out: &out, active: None };
         run(context, step(None, 0), |r| r.gradient(&shape, 0, operands, &scratch))?;
         let size = weight.len();
-        return Ok((context.read(&out, 0, size)?, context.read(&out, size as u64, bias.len())?));
+        return Ok((read(context, &out, 0, size)?, read(context, &out, size as u64, bias.len())?));
     }
     let out = context.storage("product", (rows * cols) as u64)?;
     let (kind, activation, dropped) = match end {
@@ -154,7 +164,7 @@ pub fn product(
         active: Some(&active),
     };
     run(context, step(dropped, 0), |r| r.linear(kind, activation, &shape, 0, operands))?;
-    Ok((context.read(&out, 0, rows * cols)?, context.read(&active, 0, rows * cols)?))
+    Ok((read(context, &out, 0, rows * cols)?, read(context, &active, 0, rows * cols)?))
 }
 
 /// What attention is computed for.
@@ -233,14 +243,14 @@ pub fn attention(
         r.attention(&attention, buffers)?;
         r.attention_back(&attention, buffers, &dout, &dq, &dkv)
     })?;
-    let mut gradient: Vec<f32> = context.read(&dkv, 0, 3 * n * d)?;
+    let mut gradient: Vec<f32> = read(context, &dkv, 0, 3 * n * d)?;
     if let Some(reads) = reads {
-        let rows: Vec<f32> = context.read(&dq, 0, count * d)?;
+        let rows: Vec<f32> = read(context, &dq, 0, count * d)?;
         for (r, row) in reads.iter().zip(rows.chunks_exact(d)) {
             gradient[*r as usize * 3 * d..][..d].copy_from_slice(row);
         }
     }
-    Ok((context.read(&out, 0, count * d)?, gradient))
+    Ok((read(context, &out, 0, count * d)?, gradient))
 }
 
 /// Layer norm of `x` [rows, hidden] and its way back from `dy`: (y, dx, gradient of weight, gradient of bias).
@@ -275,10 +285,10 @@ pub fn layer_norm(
         r.norm_back(layer, [&params, &grads, &scratch], &dy, None, &dx)
     })?;
     Ok([
-        context.read(&y, 0, size)?,
-        context.read(&dx, 0, size)?,
-        context.read(&grads, 0, hidden)?,
-        context.read(&grads, hidden as u64, hidden)?,
+        read(context, &y, 0, size)?,
+        read(context, &dx, 0, size)?,
+        read(context, &grads, 0, hidden)?,
+        read(context, &grads, hidden as u64, hidden)?,
     ])
 }
 
@@ -321,7 +331,7 @@ pub fn embeddings(
         r.embed(embedding, &params, &out)?;
         r.embed_back(embedding, &dx, &grads, [&segments, &sums])
     })?;
-    Ok((context.read(&out, 0, n)?, context.read(&grads, 0, size)?))
+    Ok((read(context, &out, 0, n)?, read(context, &grads, 0, size)?))
 }
 
 /// `x` [reads, hidden] with dropout; row r is position `reads[r]`.
@@ -342,7 +352,7 @@ pub fn dropout(
     let rows = Rows { rows: READS, capacity: reads.len(), hidden, length, rows_at: 0 };
     let op = RowsOp::Drop(site(Some(dropped)));
     run(context, step(Some(dropped), reads.len()), |r| r.rows(op, rows, &list, &x, &y))?;
-    context.read(&y, 0, reads.len() * hidden)
+    read(context, &y, 0, reads.len() * hidden)
 }
 
 /// Sum of the soft cross-entropies of `logits` [rows, vocab] and the gradient of their mean.
@@ -364,7 +374,7 @@ pub fn cross_entropy(
     let loss = Loss { logits: &z, targets: &targets, losses: &losses, results: &results };
     let step = Step { scale: 1.0 / rows as f32, ..step(None, rows) };
     run(context, step, |r| r.cross_entropy(vocab, rows, loss))?;
-    Ok((context.read::<f32>(&results, 0, 1)?[0], context.read(&z, 0, logits.len())?))
+    Ok((read::<f32>(context, &results, 0, 1)?[0], read(context, &z, 0, logits.len())?))
 }
 
 /// Parameters after updates with these gradients, one after the other, at one learning rate; and the norm of the last gradient.
@@ -411,5 +421,5 @@ pub fn adam(
         };
         run(context, step, |r| r.adam(size, settings, buffers))?;
     }
-    Ok((context.read(&params, 0, size)?, context.read::<f32>(&results, 1, 1)?[0]))
+    Ok((read(context, &params, 0, size)?, read::<f32>(context, &results, 1, 1)?[0]))
 }

@@ -14,6 +14,7 @@ mod embed;
 mod evaluate;
 mod forward;
 mod head;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod kernels;
 mod linear;
 mod model;
@@ -23,6 +24,7 @@ mod plan;
 mod recorder;
 mod rows;
 pub(crate) mod self_test;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod speed;
 mod train;
 

@@ -6,10 +6,10 @@ use super::pieces::{State, sizes};
 use super::recorder::Step;
 use super::train::RESULTS;
 use crate::GpuError;
-use crate::context::{Pacer, Pipeline};
+use crate::queue::{Pacer, Pipeline};
 use crate::sample::SharedContext;
 use curricle_core::model::transformer::{Layout, TransformerConfig, TransformerParams};
-use std::sync::Mutex;
+use futures_util::lock::Mutex;
 
 /// How a [`GpuTransformer`] computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +124,8 @@ impl GpuTransformer {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn to_params(&self) -> Result<TransformerParams, GpuError> {
-        let values = self.context.read(&self.params, 0, self.layout.parameters)?;
+    pub async fn to_params_async(&self) -> Result<TransformerParams, GpuError> {
+        let values = self.context.read(&self.params, 0, self.layout.parameters).await?;
         Ok(TransformerParams { config: self.config.clone(), values })
     }
 
@@ -133,13 +133,13 @@ impl GpuTransformer {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn optimizer(&self) -> Result<(Vec<f32>, Vec<f32>, u64), GpuError> {
-        let both: Vec<[f32; 2]> = self.context.read(&self.moments, 0, self.layout.parameters)?;
+    pub async fn optimizer_async(&self) -> Result<(Vec<f32>, Vec<f32>, u64), GpuError> {
+        let both: Vec<[f32; 2]> = self.context.read(&self.moments, 0, self.layout.parameters).await?;
         let (first, second) = both.iter().map(|[m, v]| (*m, *v)).unzip();
         Ok((first, second, self.updates))
     }
 
-    /// Sets what [`Self::optimizer`] gave.
+    /// Sets what [`Self::optimizer_async`] gave.
     ///
     /// # Errors
     /// If there are not as many moments as parameters.

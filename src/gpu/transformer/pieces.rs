@@ -4,11 +4,11 @@ use super::buffers::{Kind, Sizes, bytes};
 use super::model::GpuTransformer;
 use super::plan::{Plan, Shared};
 use super::recorder::{Costed, Step, split};
-use crate::context::{Launch, Pacer, Pipeline};
+use crate::context::Launch;
+use crate::queue::{Pacer, Pipeline};
 use crate::{GpuContext, GpuError};
 use curricle_core::model::transformer::{BatchError, TokenBatch};
 use curricle_core::optim::AdamSettings;
-use std::sync::{MutexGuard, PoisonError};
 
 /// Batch sizes whose buffers are kept.
 const PLANS: usize = 8;
@@ -22,20 +22,27 @@ pub(super) struct State {
     pub(super) pipeline: Pipeline,
 }
 
+/// Part of a batch.
+pub(super) struct Piece<'b> {
+    pub(super) batch: TokenBatch<'b>,
+    /// Its reads.
+    pub(super) reads: Vec<u32>,
+    /// Number of the first of them among all reads.
+    pub(super) from: usize,
+}
+
 pub(super) fn refused(error: BatchError) -> GpuError {
     GpuError::Refused(error.to_string())
 }
 
 impl GpuTransformer {
-    /// Calls `work(piece, its reads, number of the first of them)` for parts of the batch that fit on the device; parts without
-    /// reads are left out.
-    pub(super) fn pieces(
+    /// Parts of the batch that fit on the device; parts without reads are left out.
+    pub(super) fn pieces<'b>(
         &self,
-        batch: &TokenBatch<'_>,
+        batch: &TokenBatch<'b>,
         reads: &[u32],
         kind: Kind,
-        mut work: impl FnMut(TokenBatch<'_>, Vec<u32>, usize) -> Result<(), GpuError>,
-    ) -> Result<(), GpuError> {
+    ) -> Result<Vec<Piece<'b>>, GpuError> {
         let TokenBatch { sequences, length, .. } = *batch;
         let most = self.budget();
         let limits = self.context.limits();
@@ -60,6 +67,7 @@ impl GpuTransformer {
             }
             together = together.div_ceil(2);
         }
+        let mut pieces = Vec::with_capacity(sequences.div_ceil(together));
         for first in (0..sequences).step_by(together) {
             let count = together.min(sequences - first);
             let range = first * length..(first + count) * length;
@@ -68,16 +76,17 @@ impl GpuTransformer {
             if from == to {
                 continue;
             }
-            let piece = TokenBatch {
+            let reads = reads[from..to].iter().map(|r| r - range.start as u32).collect();
+            let batch = TokenBatch {
                 sequences: count,
                 length,
                 tokens: &batch.tokens[range.clone()],
                 keys: batch.keys.map(|k| &k[range.clone()]),
                 first: batch.first.wrapping_add(first as u64),
             };
-            work(piece, reads[from..to].iter().map(|r| r - range.start as u32).collect(), from)?;
+            pieces.push(Piece { batch, reads, from });
         }
-        Ok(())
+        Ok(pieces)
     }
 
     pub(super) fn budget(&self) -> u64 {
@@ -129,14 +138,19 @@ impl GpuTransformer {
         Ok(plan)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Hands in the launches of the plan that was prepared last.
+    pub(super) async fn submit_last(&self, state: &mut State) -> Result<(), GpuError> {
+        let State { plans, pacer, pipeline, .. } = state;
+        match plans.last() {
+            Some(plan) => submit(&self.context, pacer, pipeline, &plan.launches).await,
+            None => Ok(()),
+        }
     }
 }
 
 impl State {
-    pub(super) fn finish(&mut self, context: &GpuContext) -> Result<(), GpuError> {
-        let result = self.pipeline.finish(context, &mut self.pacer);
+    pub(super) async fn finish(&mut self, context: &GpuContext) -> Result<(), GpuError> {
+        let result = self.pipeline.finish(context, &mut self.pacer).await;
         // The next call starts its clock anew.
         self.pipeline = Pipeline::default();
         result
@@ -144,7 +158,7 @@ impl State {
 }
 
 /// Submits the launches in portions of about [`Pacer::TARGET`].
-pub(super) fn submit(
+pub(super) async fn submit(
     context: &GpuContext,
     pacer: &mut Pacer,
     pipeline: &mut Pipeline,
@@ -159,7 +173,7 @@ pub(super) fn submit(
         units += cost(launch);
         let last = i + 1 == launches.len();
         if last || units + cost(&launches[i + 1]) > pacer.next() as f64 {
-            pipeline.push(context, pacer, context.submit(&portion), units as usize)?;
+            pipeline.push(context, pacer, context.submit(&portion), units as usize).await?;
             portion.clear();
             units = 0.0;
         }

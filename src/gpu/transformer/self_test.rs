@@ -10,7 +10,7 @@ use curricle_core::model::transformer::{
 };
 use curricle_core::optim::AdamSettings;
 use curricle_core::optim::TrainStep;
-use std::time::Instant;
+use web_time::Instant;
 
 /// A small model of each family, with dropout.
 pub(crate) fn gpt2() -> TransformerConfig {
@@ -54,13 +54,13 @@ pub(crate) fn logits_expected(oracle: &dyn Oracle, config: &TransformerConfig) -
 }
 
 /// Logits; speed in tokens per second.
-pub(crate) fn logits(context: &SharedContext, config: &TransformerConfig) -> Reading {
+pub(crate) async fn logits(context: &SharedContext, config: &TransformerConfig) -> Reading {
     let gpu = GpuTransformer::new(context, &params(config)?, GpuTransformerOptions::default())?;
     let (tokens, keys, reads, _) = material(config.vocab);
     let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(SEQUENCES, LENGTH, &tokens) };
-    gpu.logits(&batch, &reads)?;
+    gpu.logits_async(&batch, &reads).await?;
     let started = Instant::now();
-    let got = gpu.logits(&batch, &reads)?;
+    let got = gpu.logits_async(&batch, &reads).await?;
     let seconds = started.elapsed().as_secs_f64().max(1e-9);
     Ok((got, tokens.len() as f64 / seconds))
 }
@@ -89,15 +89,15 @@ pub(crate) fn training_expected(
 }
 
 /// Parameters after four steps with dropout; speed in steps per second.
-pub(crate) fn training(context: &SharedContext, config: &TransformerConfig) -> Reading {
+pub(crate) async fn training(context: &SharedContext, config: &TransformerConfig) -> Reading {
     let mut gpu = GpuTransformer::new(context, &params(config)?, GpuTransformerOptions::default())?;
     let (tokens, keys, reads, targets) = material(config.vocab);
     let batch = TokenBatch { keys: Some(&keys), ..TokenBatch::new(SEQUENCES, LENGTH, &tokens) };
     let micro: [MicroBatch<'_>; 1] = [(batch, &reads, &targets)];
     let (adam, step) = (adam(), TrainStep { micro: &micro, rate: 1e-2, dropout_seed: Some(3) });
-    gpu.train_step(&micro, step.rate, &adam, step.dropout_seed)?;
+    gpu.train_steps_async(&[step], &adam).await?;
     let started = Instant::now();
-    gpu.train_steps(&[step; 3], &adam)?;
+    gpu.train_steps_async(&[step; 3], &adam).await?;
     let seconds = started.elapsed().as_secs_f64().max(1e-9);
-    Ok((gpu.to_params()?.values, 3.0 / seconds))
+    Ok((gpu.to_params_async().await?.values, 3.0 / seconds))
 }

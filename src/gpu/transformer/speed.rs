@@ -2,6 +2,7 @@
 
 use super::model::{GpuTransformer, GpuTransformerOptions};
 use super::recorder::{Costed, Recorder, Step, read, source, write};
+use crate::blocking::wait_for;
 use crate::context::{Launch, grid};
 use crate::floor::Floor;
 use crate::sample::SharedContext;
@@ -156,7 +157,7 @@ pub fn speed(
     let micro: MicroBatch<'_> = (TokenBatch::new(sequences, length, &tokens), &reads, &targets);
     let seed = dropout.then_some(1);
     let adam = AdamSettings::default();
-    let launches = model.recorded(&micro, seed, &adam)?;
+    let launches = wait_for(context, model.recorded(&micro, seed, &adam))?;
     let mut kernels: Vec<KernelSpeed> = Vec::new();
     let mut names: Vec<&'static str> = launches.iter().map(|l| l.name).collect();
     names.sort_unstable();

@@ -3,7 +3,7 @@
 use super::adam::Moments;
 use super::buffers::Kind;
 use super::model::GpuTransformer;
-use super::pieces::{State, refused, submit};
+use super::pieces::{Piece, State, refused, submit};
 use super::recorder::{Costed, Recorder, Step, split};
 use crate::GpuError;
 use curricle_core::model::transformer::{MicroBatch, TokenBatch, check_micro_batch};
@@ -13,28 +13,13 @@ use curricle_core::optim::{AdamSettings, StepOutcome, TrainStep, written};
 pub(super) const RESULTS: usize = 1024;
 
 impl GpuTransformer {
-    /// One training step; see [`Self::train_steps`].
-    ///
-    /// # Errors
-    /// As [`Self::train_steps`].
-    pub fn train_step(
-        &mut self,
-        micro: &[MicroBatch<'_>],
-        rate: f32,
-        adam: &AdamSettings,
-        dropout_seed: Option<u64>,
-    ) -> Result<StepOutcome, GpuError> {
-        let outcomes = self.train_steps(&[TrainStep { micro, rate, dropout_seed }], adam)?;
-        outcomes.first().copied().ok_or_else(|| GpuError::Refused("no outcome".into()))
-    }
-
     /// Consecutive training steps. Nothing is read back before the last one, so several steps per call keep the device busy.
     /// Batches whose activations do not fit are cut into smaller ones, which changes results only by rounding.
     ///
     /// # Errors
     /// If a batch does not fit the model (nothing is trained then) or a single sequence does not fit on the device; if the
     /// device fails, and then the parameters are not usable.
-    pub fn train_steps(
+    pub async fn train_steps_async(
         &mut self,
         steps: &[TrainStep<'_>],
         adam: &AdamSettings,
@@ -47,18 +32,18 @@ impl GpuTransformer {
         }
         let mut outcomes = Vec::with_capacity(steps.len());
         for steps in steps.chunks(RESULTS) {
-            self.some_steps(steps, adam, &mut outcomes)?;
+            self.some_steps(steps, adam, &mut outcomes).await?;
         }
         Ok(outcomes)
     }
 
-    fn some_steps(
+    async fn some_steps(
         &mut self,
         steps: &[TrainStep<'_>],
         adam: &AdamSettings,
         outcomes: &mut Vec<StepOutcome>,
     ) -> Result<(), GpuError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock().await;
         self.context.write(&self.results, 0, &vec![0.0f32; 4 * steps.len()]);
         let mut updates = self.updates;
         for (slot, step) in steps.iter().enumerate() {
@@ -74,17 +59,17 @@ impl GpuTransformer {
                 ..Step::default()
             };
             for micro in step.micro {
-                self.accumulate(&mut state, micro, step.dropout_seed, moment)?;
+                self.accumulate(&mut state, micro, step.dropout_seed, moment).await?;
             }
             let State { adam: launches, pacer, pipeline, .. } = &mut *state;
             if launches.as_ref().is_none_or(|(settings, _)| settings != adam) {
                 *launches = Some((*adam, self.adam(adam)?));
             }
             let launches = launches.as_ref().map_or(&[][..], |(_, l)| l);
-            submit(&self.context, pacer, pipeline, launches)?;
+            submit(&self.context, pacer, pipeline, launches).await?;
         }
-        state.finish(&self.context)?;
-        let results: Vec<f32> = self.context.read(&self.results, 0, 4 * steps.len())?;
+        state.finish(&self.context).await?;
+        let results: Vec<f32> = self.context.read(&self.results, 0, 4 * steps.len()).await?;
         for (slot, (result, step)) in results.chunks_exact(4).zip(steps).enumerate() {
             if result[2] as usize != slot + 1 {
                 return Err(GpuError::StepCounter {
@@ -105,7 +90,7 @@ impl GpuTransformer {
     }
 
     /// Adds the gradient of one micro-batch.
-    fn accumulate(
+    async fn accumulate(
         &self,
         state: &mut State,
         (batch, reads, targets): &MicroBatch<'_>,
@@ -116,20 +101,20 @@ impl GpuTransformer {
         let some = dropout.embedding > 0.0 || dropout.attention > 0.0 || dropout.residual > 0.0;
         let kind = Kind::Train { dropout: dropout_seed.is_some() && some };
         let vocab = self.config.vocab;
-        self.pieces(batch, reads, kind, |piece, reads, from| {
+        for Piece { batch, reads, from } in self.pieces(batch, reads, kind)? {
             let step = Step { seed: split(dropout_seed.unwrap_or(0)), ..moment };
-            let plan = self.prepare(state, &piece, &reads, kind, step)?;
+            let plan = self.prepare(state, &batch, &reads, kind, step)?;
             self.context.write(&plan.targets, 0, &targets[from * vocab..(from + reads.len()) * vocab]);
-            let State { plans, pacer, pipeline, .. } = state;
-            plans.last().map_or(Ok(()), |p| submit(&self.context, pacer, pipeline, &p.launches))
-        })
+            self.submit_last(state).await?;
+        }
+        Ok(())
     }
 
     /// Sum of the losses at `reads`, and the gradient of their mean, as a flat vector.
     ///
     /// # Errors
     /// If the batch does not fit the model, or the device fails.
-    pub fn gradient(
+    pub async fn gradient_async(
         &self,
         batch: &TokenBatch<'_>,
         reads: &[u32],
@@ -138,13 +123,13 @@ impl GpuTransformer {
     ) -> Result<(f64, Vec<f32>), GpuError> {
         let micro = (*batch, reads, targets);
         check_micro_batch(&micro, &self.config).map_err(refused)?;
-        let mut state = self.lock();
+        let mut state = self.state.lock().await;
         self.context.write(&self.results, 0, &[0.0f32; 4]);
         let moment = Step { scale: (1.0 / reads.len() as f64) as f32, ..Step::default() };
-        self.accumulate(&mut state, &micro, dropout_seed, moment)?;
-        state.finish(&self.context)?;
-        let loss: Vec<f32> = self.context.read(&self.results, 0, 1)?;
-        let gradient: Vec<f32> = self.context.read(&self.grads, 0, self.layout.parameters)?;
+        self.accumulate(&mut state, &micro, dropout_seed, moment).await?;
+        state.finish(&self.context).await?;
+        let loss: Vec<f32> = self.context.read(&self.results, 0, 1).await?;
+        let gradient: Vec<f32> = self.context.read(&self.grads, 0, self.layout.parameters).await?;
         self.context.write(&self.grads, 0, &vec![0.0f32; self.layout.parameters]);
         Ok((f64::from(loss[0]), gradient))
     }
@@ -163,8 +148,9 @@ impl GpuTransformer {
         Ok(recorder.launches)
     }
 
-    /// The launches of one training step on this batch, for [`super::speed`].
-    pub(super) fn recorded(
+    /// The launches of one training step on this batch, for `speed`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) async fn recorded(
         &self,
         micro: &MicroBatch<'_>,
         seed: Option<u64>,
@@ -176,7 +162,7 @@ impl GpuTransformer {
         let scale = 1.0 / reads.len() as f32;
         let seed = split(seed.unwrap_or(0));
         let step = Step { seed, scale, correction1: 1.0, correction2: 1.0, ..Step::default() };
-        let mut state = self.lock();
+        let mut state = self.state.lock().await;
         let plan = self.prepare(&mut state, batch, reads, kind, step)?;
         self.context.write(&plan.targets, 0, targets);
         let mut launches = plan.launches.clone();
