@@ -11,7 +11,8 @@ mod adapters;
 
 use adapters::everywhere;
 use curricle::cpu::{CpuOptions, Mlp, PlainMlp};
-use curricle::gpu::sample::{SharedContext, raw_bits};
+use curricle::gpu::blocking::raw_bits;
+use curricle::gpu::sample::SharedContext;
 use curricle::gpu::{
     CheckpointCache, GpuError, GpuGroup, GpuMlp, GpuPath, GpuSamples, GpuTargets, MemberSteps, Output,
     ShaderChecks, TargetSpec, correlations,

@@ -10,11 +10,12 @@ use curricle_core::rng::{Purpose, Stream};
 use curricle_core::target;
 use curricle_core::task::{BooleanTask, HierarchicalParity, Samples, Support};
 use curricle_cpu::{CpuOptions, Mlp};
-use curricle_gpu::floor::{Floor, floor};
+use curricle_gpu::blocking::{floor, peak, speed};
+use curricle_gpu::floor::Floor;
 use curricle_gpu::oracle::distance;
 use curricle_gpu::sample::SharedContext;
 use curricle_gpu::self_test::flat;
-use curricle_gpu::transformer::speed::{Peak, SpeedCase, StepSpeed, peak, speed};
+use curricle_gpu::transformer::speed::{Peak, SpeedCase, StepSpeed};
 use curricle_gpu::{
     GpuContext, GpuError, GpuGroup, GpuMlp, GpuOptions, GpuSamples, GpuTargets, MemberSteps, Output,
     adapters, correlations,

@@ -1,8 +1,9 @@
 //! `curricle devices`: the GPUs of this machine.
 
 use super::common::Json;
-use curricle_gpu::floor::{Floor, floor};
-use curricle_gpu::self_test::{KernelReport, self_test};
+use curricle_gpu::blocking::{floor, self_test};
+use curricle_gpu::floor::Floor;
+use curricle_gpu::self_test::KernelReport;
 use curricle_gpu::{AdapterEntry, GpuContext, GpuOptions, ShaderChecks, adapters};
 use curricle_lab::device::{DeviceChoice, ResolvedDevice};
 use curricle_lab::oracle::CpuOracle;

@@ -10,6 +10,7 @@ use super::oracle::Oracle;
 use super::sample::{SharedContext, raw_bits_async};
 use super::self_test::{KernelReport, self_test_async};
 use super::transformer::GpuTransformer;
+use super::transformer::speed::{Peak, SpeedCase, StepSpeed, peak_async, speed_async};
 use super::{
     AdapterEntry, GpuContext, GpuError, GpuGroup, GpuLogits, GpuMlp, GpuOptions, GpuSamples, GpuTargets,
     MemberSteps, adapter,
@@ -105,6 +106,27 @@ pub fn correlations(
     outputs: &[Output],
 ) -> Result<Vec<Correlations>, GpuError> {
     wait_for(group.context(), correlations_async(group, member, seed, stream, first, count, outputs))
+}
+
+/// See [`peak_async`].
+///
+/// # Errors
+/// If the device fails.
+pub fn peak(context: &GpuContext, time: Duration) -> Result<Peak, GpuError> {
+    wait_for(context, peak_async(context, time))
+}
+
+/// See [`speed_async`].
+///
+/// # Errors
+/// If the model does not fit or the device fails.
+pub fn speed(
+    context: &SharedContext,
+    floor: &Floor,
+    case: &SpeedCase,
+    time: Duration,
+) -> Result<StepSpeed, GpuError> {
+    wait_for(context, speed_async(context, floor, case, time))
 }
 
 impl GpuContext {

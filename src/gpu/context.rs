@@ -202,6 +202,7 @@ impl GpuContext {
     }
 
     /// Notes an error that every further check returns.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn fail(&self, error: GpuError) {
         keep(&self.fault, error);
     }

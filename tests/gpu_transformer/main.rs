@@ -9,10 +9,11 @@ mod plain;
 
 use adapters::everywhere;
 use curricle::gpu::ShaderChecks;
+use curricle::gpu::blocking;
 use curricle::gpu::floor::Floor;
-use curricle::gpu::self_test::{self, self_test};
+use curricle::gpu::self_test;
 use curricle::gpu::transformer::kernels::{self, AttentionCase, Dropped, ProductEnd};
-use curricle::gpu::transformer::speed::{SpeedCase, peak, speed};
+use curricle::gpu::transformer::speed::SpeedCase;
 use curricle::lab::oracle::CpuOracle;
 use curricle::model::transformer::{Activation, DropoutSite, Layout, TokenBatch, TransformerConfig};
 use curricle::optim::AdamSettings;
@@ -329,18 +330,18 @@ fn every_kernel_of_a_step_has_a_speed() {
         let config = TransformerConfig::gpt2(2, 9, 16, 1, 2);
         let case = SpeedCase { config, sequences: 2, length: 9, every: 0, dropout: true };
         let floor = Floor { dispatch_microseconds: 2.0, barrier_microseconds: 0.1 };
-        let found = speed(device, &floor, &case, Duration::from_millis(1)).unwrap();
+        let found = blocking::speed(device, &floor, &case, Duration::from_millis(1)).unwrap();
         assert!(found.gflops > 0.0 && found.step_microseconds > 0.0, "{found:?}");
         assert_eq!(found.kernels.iter().map(|k| k.dispatches).sum::<usize>(), found.dispatches);
         assert_eq!(found.floor_microseconds, 2.0 * found.dispatches as f64);
         assert!(found.kernels.iter().all(|k| k.microseconds > 0.0), "{found:?}");
-        let peak = peak(device, Duration::from_millis(1)).unwrap();
+        let peak = blocking::peak(device, Duration::from_millis(1)).unwrap();
         assert!(peak.gflops > 0.1 && peak.gigabytes > 0.1, "{peak:?}");
         eprintln!("{peak:?}");
         if device.options().checks == ShaderChecks::Checked {
             return;
         }
-        for report in self_test(device, &CpuOracle)
+        for report in blocking::self_test(device, &CpuOracle)
             .iter()
             .filter(|r| r.kernel.contains("GPT-2") || r.kernel.contains("BERT"))
         {

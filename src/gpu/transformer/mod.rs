@@ -24,7 +24,6 @@ mod plan;
 mod recorder;
 mod rows;
 pub(crate) mod self_test;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod speed;
 mod train;
 

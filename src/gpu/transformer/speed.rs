@@ -2,14 +2,13 @@
 
 use super::model::{GpuTransformer, GpuTransformerOptions};
 use super::recorder::{Costed, Recorder, Step, read, source, write};
-use crate::blocking::wait_for;
 use crate::context::{Launch, grid};
 use crate::floor::Floor;
 use crate::sample::SharedContext;
 use crate::{GpuContext, GpuError};
 use curricle_core::model::transformer::{MicroBatch, TokenBatch, TransformerConfig, TransformerParams};
 use curricle_core::optim::{AdamSettings, TrainStep};
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 /// What a device can do at most, measured.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -24,7 +23,7 @@ pub struct Peak {
 ///
 /// # Errors
 /// If the device fails.
-pub fn peak(context: &GpuContext, time: Duration) -> Result<Peak, GpuError> {
+pub async fn peak_async(context: &GpuContext, time: Duration) -> Result<Peak, GpuError> {
     /// Workgroups of 256, and vec4s copied: 32 MiB each way.
     const GROUPS: u32 = 2048;
     const SIZE: u32 = 1 << 21;
@@ -34,23 +33,25 @@ pub fn peak(context: &GpuContext, time: Duration) -> Result<Peak, GpuError> {
     let [from, to] =
         [context.storage("source", 4 * u64::from(SIZE))?, context.storage("sink", 4 * u64::from(SIZE))?];
     let buffers = [read(&from), write(&to)];
-    let rate = |entry: &str, groups: [u32; 3], units: f64| {
+    let rate = async |entry: &str, groups: [u32; 3], units: f64| {
         let mut recorder = Recorder::new(context, &step, &spare);
         recorder.push("peak", entry, &kernel, &[ROUNDS, SIZE, 0, 0], &buffers, groups, units)?;
         let launches: Vec<Launch> = recorder.launches.iter().map(|l| l.launch.clone()).collect();
-        let seconds = repeated(time, |count| {
-            for _ in 0..count {
-                context.submit(&launches);
-            }
-            context.synchronize()
-        })?;
+        let seconds = repeated(time, async |count| submitted(context, &launches, count).await).await?;
         Ok::<f64, GpuError>(units / seconds / 1e9)
     };
     let operations = 64.0 * f64::from(ROUNDS) * 256.0 * f64::from(GROUPS);
     Ok(Peak {
-        gflops: rate("arithmetic", [GROUPS, 1, 1], operations)?,
-        gigabytes: rate("copy", grid(SIZE / 256), 32.0 * f64::from(SIZE))?,
+        gflops: rate("arithmetic", [GROUPS, 1, 1], operations).await?,
+        gigabytes: rate("copy", grid(SIZE / 256), 32.0 * f64::from(SIZE)).await?,
     })
+}
+
+async fn submitted(context: &GpuContext, launches: &[Launch], times: usize) -> Result<(), GpuError> {
+    for _ in 0..times {
+        context.submit(launches);
+    }
+    context.synchronize_async().await
 }
 
 /// One kernel's part in a training step.
@@ -130,11 +131,11 @@ impl SpeedCase {
 }
 
 /// Measures one case, each kernel for about `time`. `floor` is what a dispatch costs that does nothing
-/// ([`crate::floor::floor`]).
+/// ([`crate::floor::floor_async`]).
 ///
 /// # Errors
 /// If the model does not fit or the device fails.
-pub fn speed(
+pub async fn speed_async(
     context: &SharedContext,
     floor: &Floor,
     case: &SpeedCase,
@@ -157,7 +158,7 @@ pub fn speed(
     let micro: MicroBatch<'_> = (TokenBatch::new(sequences, length, &tokens), &reads, &targets);
     let seed = dropout.then_some(1);
     let adam = AdamSettings::default();
-    let launches = wait_for(context, model.recorded(&micro, seed, &adam))?;
+    let launches = model.recorded(&micro, seed, &adam).await?;
     let mut kernels: Vec<KernelSpeed> = Vec::new();
     let mut names: Vec<&'static str> = launches.iter().map(|l| l.name).collect();
     names.sort_unstable();
@@ -166,12 +167,7 @@ pub fn speed(
         let mine: Vec<&Costed> = launches.iter().filter(|l| l.name == name).collect();
         let group: Vec<Launch> = mine.iter().map(|l| l.launch.clone()).collect();
         let flops: f64 = mine.iter().map(|l| l.flops).sum();
-        let seconds = repeated(time, |count| {
-            for _ in 0..count {
-                context.submit(&group);
-            }
-            context.synchronize()
-        })?;
+        let seconds = repeated(time, async |count| submitted(context, &group, count).await).await?;
         kernels.push(KernelSpeed {
             kernel: name,
             dispatches: group.len(),
@@ -180,10 +176,11 @@ pub fn speed(
         });
     }
     kernels.sort_by(|a, b| b.microseconds.total_cmp(&a.microseconds));
-    let seconds = repeated(time, |count| {
+    let seconds = repeated(time, async |count| {
         let step = TrainStep { micro: &[micro], rate: 1e-4, dropout_seed: seed };
-        model.train_steps(&vec![step; count], &adam).map(|_| ())
-    })?;
+        model.train_steps_async(&vec![step; count], &adam).await.map(|_| ())
+    })
+    .await?;
     Ok(StepSpeed {
         model: config.to_string(),
         tokens: sequences * length,
@@ -197,12 +194,15 @@ pub fn speed(
 }
 
 /// Seconds per unit of work: doubles the number of units until a run takes half of `time`; the first run compiles.
-fn repeated(time: Duration, mut work: impl FnMut(usize) -> Result<(), GpuError>) -> Result<f64, GpuError> {
-    work(1)?;
+async fn repeated(
+    time: Duration,
+    mut work: impl AsyncFnMut(usize) -> Result<(), GpuError>,
+) -> Result<f64, GpuError> {
+    work(1).await?;
     let mut count = 1;
     loop {
         let started = Instant::now();
-        work(count)?;
+        work(count).await?;
         let took = started.elapsed();
         if took * 2 >= time || count >= 1 << 16 {
             return Ok(took.as_secs_f64().max(1e-9) / count as f64);

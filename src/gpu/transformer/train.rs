@@ -148,8 +148,7 @@ impl GpuTransformer {
         Ok(recorder.launches)
     }
 
-    /// The launches of one training step on this batch, for `speed`.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// The launches of one training step on this batch, for [`super::speed`].
     pub(super) async fn recorded(
         &self,
         micro: &MicroBatch<'_>,
