@@ -1,7 +1,9 @@
 //! The adapters of this machine, or of this browser.
 
-use super::context::STORAGE_BUFFERS;
 use std::collections::HashMap;
+
+/// Storage buffers the largest kernel binds. WebGPU's baseline is 8; one is left spare because Metal's backend uses one.
+pub const STORAGE_BUFFERS: u32 = 7;
 
 /// One adapter of one backend.
 #[derive(Debug, Clone)]

@@ -8,9 +8,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Storage buffers the largest kernel binds. WebGPU's baseline is 8; one is left spare because Metal's backend uses one.
-pub const STORAGE_BUFFERS: u32 = 7;
-
 /// Workgroups along x of a dispatch that is cut into rows because a dimension holds at most 65535.
 pub const GRID_ROW: u32 = 32768;
 

@@ -25,6 +25,7 @@ mod recorder;
 mod rows;
 pub(crate) mod self_test;
 pub mod speed;
+mod state;
 mod train;
 
 pub use model::{GpuTransformer, GpuTransformerOptions, activation_bytes};

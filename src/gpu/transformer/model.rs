@@ -2,9 +2,8 @@
 
 use super::adam::{PARTIAL, decay_bits};
 use super::buffers::{Kind, bytes};
-use super::pieces::{State, sizes};
 use super::recorder::Step;
-use super::train::RESULTS;
+use super::state::{RESULTS, State, sizes};
 use crate::GpuError;
 use crate::queue::{Pacer, Pipeline};
 use crate::sample::SharedContext;

@@ -1,7 +1,8 @@
 //! Puts launches together: what every kernel of the transformer binds, and what a launch costs.
 
 use crate::GpuError;
-use crate::context::{Bind, GpuContext, Launch, STORAGE_BUFFERS};
+use crate::adapter::STORAGE_BUFFERS;
+use crate::context::{Bind, GpuContext, Launch};
 use crate::shader::assemble;
 
 /// Stands for the number of positions read, where a count of rows is asked for; see `step.wgsl`.

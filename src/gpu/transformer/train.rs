@@ -3,14 +3,12 @@
 use super::adam::Moments;
 use super::buffers::Kind;
 use super::model::GpuTransformer;
-use super::pieces::{Piece, State, refused, submit};
+use super::pieces::{Piece, refused};
 use super::recorder::{Costed, Recorder, Step, split};
+use super::state::{RESULTS, State, submit};
 use crate::GpuError;
 use curricle_core::model::transformer::{MicroBatch, TokenBatch, check_micro_batch};
 use curricle_core::optim::{AdamSettings, StepOutcome, TrainStep, written};
-
-/// Training steps whose results wait on the device at once.
-pub(super) const RESULTS: usize = 1024;
 
 impl GpuTransformer {
     /// Consecutive training steps. Nothing is read back before the last one, so several steps per call keep the device busy.
