@@ -10,7 +10,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # PYTHON_PACKAGES may name an index with CPU wheels: make interop PYTHON_PACKAGES="--extra-index-url .. torch transformers"
 PYTHON_PACKAGES := torch transformers
 
-.PHONY: demo test lint interop setup setup-test
+.PHONY: demo test lint wasm-check interop setup setup-test
 
 demo: setup
 	cargo build --release --locked
@@ -22,6 +22,11 @@ test: setup-test
 lint:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+# What a browser needs builds for it.
+wasm-check:
+	rustup target add wasm32-unknown-unknown
+	cargo check --locked -p curricle-core -p curricle-gpu --target wasm32-unknown-unknown
 
 # Exchanges folders with the real transformers, in a virtual environment of its own (some GB with PyTorch's default wheels).
 interop: setup
